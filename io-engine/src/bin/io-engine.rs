@@ -1,0 +1,3 @@
+//! The daemon and its sub-commands.
+
+fn main() {}

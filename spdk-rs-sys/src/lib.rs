@@ -1,0 +1,1 @@
+//! The ground: everything unsafe that touches the kernel or the hardware.

@@ -1,0 +1,1 @@
+//! The polled-mode runtime and its drivers.

@@ -16,6 +16,8 @@
 
 #[expect(unsafe_code, reason = "scheduler system calls take raw CPU masks")]
 pub mod cpu;
+#[expect(unsafe_code, reason = "memory is mapped, locked and unmapped by system calls")]
+pub mod hugepage;
 #[expect(unsafe_code, reason = "clock and resource-limit system calls fill raw structures")]
 pub mod os;
 #[expect(unsafe_code, reason = "the time-stamp counter is read with an intrinsic")]

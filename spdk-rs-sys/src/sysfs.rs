@@ -10,3 +10,8 @@ use std::path::Path;
 pub(crate) fn read_text(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
+
+/// A decimal number from a one-value file.
+pub(crate) fn read_u64(path: impl AsRef<Path>) -> Option<u64> {
+    read_text(path)?.parse().ok()
+}

@@ -22,5 +22,7 @@ pub mod hugepage;
 pub mod os;
 #[expect(unsafe_code, reason = "the time-stamp counter is read with an intrinsic")]
 pub mod tsc;
+#[expect(unsafe_code, reason = "requests name memory that the kernel reads and writes")]
+pub mod uring;
 
 mod sysfs;

@@ -14,6 +14,8 @@
 //!   says which one, and the caller may carry on without.
 #![deny(unsafe_code)]
 
+#[expect(unsafe_code, reason = "completions are read from a ring that the kernel writes")]
+pub mod aio;
 #[expect(unsafe_code, reason = "scheduler system calls take raw CPU masks")]
 pub mod cpu;
 #[expect(unsafe_code, reason = "memory is mapped, locked and unmapped by system calls")]

@@ -18,6 +18,8 @@
 pub mod aio;
 #[expect(unsafe_code, reason = "scheduler system calls take raw CPU masks")]
 pub mod cpu;
+#[expect(unsafe_code, reason = "descriptors are made, read and waited for by system calls")]
+pub mod event;
 #[expect(unsafe_code, reason = "memory is mapped, locked and unmapped by system calls")]
 pub mod hugepage;
 #[expect(unsafe_code, reason = "clock and resource-limit system calls fill raw structures")]

@@ -20,6 +20,8 @@ pub mod aio;
 pub mod cpu;
 #[expect(unsafe_code, reason = "descriptors are made, read and waited for by system calls")]
 pub mod event;
+#[expect(unsafe_code, reason = "files are examined and changed by raw system calls")]
+pub mod file;
 #[expect(unsafe_code, reason = "memory is mapped, locked and unmapped by system calls")]
 pub mod hugepage;
 #[expect(unsafe_code, reason = "clock and resource-limit system calls fill raw structures")]

@@ -15,3 +15,8 @@ pub(crate) fn read_text(path: impl AsRef<Path>) -> Option<String> {
 pub(crate) fn read_u64(path: impl AsRef<Path>) -> Option<u64> {
     read_text(path)?.parse().ok()
 }
+
+/// A switch from a one-value file: `0` is off and any other number is on.
+pub(crate) fn read_bool(path: impl AsRef<Path>) -> Option<bool> {
+    read_u64(path).map(|value| value != 0)
+}

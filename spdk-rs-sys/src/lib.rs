@@ -24,6 +24,7 @@ pub mod event;
 pub mod file;
 #[expect(unsafe_code, reason = "memory is mapped, locked and unmapped by system calls")]
 pub mod hugepage;
+pub mod iova;
 #[expect(unsafe_code, reason = "clock and resource-limit system calls fill raw structures")]
 pub mod os;
 #[expect(unsafe_code, reason = "the time-stamp counter is read with an intrinsic")]

@@ -33,6 +33,15 @@ impl Limit {
     }
 }
 
+/// A limit on locked memory for an error text.
+pub(crate) fn limit_text(limit: Option<Limit>) -> String {
+    match limit {
+        Some(Limit::Bytes(bytes)) => format!("the limit on locked memory is {bytes} bytes"),
+        Some(Limit::Unlimited) => "locked memory is not limited".to_owned(),
+        None => "the limit on locked memory is unknown".to_owned(),
+    }
+}
+
 /// How much memory the process may lock: the soft `RLIMIT_MEMLOCK`, see getrlimit(2).
 ///
 /// A process that holds `CAP_IPC_LOCK` is not bound by it, see [`Privileges::ipc_lock`].

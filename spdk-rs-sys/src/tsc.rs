@@ -27,7 +27,7 @@ pub enum TickSource {
 /// One second of a clock that counts nanoseconds.
 const NANOSECONDS_HZ: u64 = 1_000_000_000;
 /// How long the rate is measured when the processor does not tell it.
-const CALIBRATION_NS: u64 = 10_000_000;
+const CALIBRATION_NS: u64 = 5_000_000;
 /// How long the rate is measured to confirm what the processor tells.
 const CONFIRMATION_NS: u64 = 1_000_000;
 /// The told rate is believed when the short measurement differs by less than 1 in 200.
@@ -60,7 +60,7 @@ pub fn rdtsc() -> u64 {
 /// The rate of [`rdtsc`] in Hz.
 ///
 /// The first call takes 1 ms when the processor tells its rate (CPUID leaf 0x15, or leaf
-/// 0x4000_0010 of a hypervisor) and a short measurement confirms it, otherwise 11 ms.
+/// 0x4000_0010 of a hypervisor) and a short measurement confirms it, otherwise up to 6 ms.
 #[must_use]
 pub fn tsc_hz() -> u64 {
     static HZ: OnceCell<u64> = OnceCell::new();

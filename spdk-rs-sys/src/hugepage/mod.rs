@@ -22,8 +22,8 @@ use std::path::PathBuf;
 pub use region::{Region, zeroed_region};
 pub use stats::{HugePageStats, base_page_size, huge_page_stats};
 
-use crate::os::Limit;
 pub use crate::os::memlock_limit;
+use crate::os::{Limit, limit_text};
 
 /// Bytes of a small huge page.
 pub const HUGE_2M: usize = 2 << 20;
@@ -211,14 +211,6 @@ pub enum MemoryError {
 fn pages_wanted(len: usize, page_kib: usize, stats: Option<HugePageStats>) -> u64 {
     let needed = len.div_ceil(page_kib * 1024) as u64;
     stats.map_or(needed, |stats| stats.total + needed.saturating_sub(stats.available()))
-}
-
-fn limit_text(limit: Option<Limit>) -> String {
-    match limit {
-        Some(Limit::Bytes(bytes)) => format!("the limit is {bytes} bytes"),
-        Some(Limit::Unlimited) => "there is no limit".to_owned(),
-        None => "the limit is unknown".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use std::os::fd::RawFd;
 pub use features::UringFeatures;
 pub use ring::Ring;
 
-use crate::os::Limit;
+use crate::os::{Limit, limit_text};
 
 /// The most submission entries that the kernel allows (`IORING_MAX_ENTRIES`).
 pub const ENTRIES_MAX: u32 = 32_768;
@@ -125,11 +125,15 @@ pub enum UringError {
         source: io::Error,
     },
     /// No memory, or no more locked memory, for a ring.
-    #[error("no memory for an io_uring of {entries} entries (locked-memory limit: {limit:?})")]
+    #[error(
+        "no memory for an io_uring of {entries} entries ({}); raise `ulimit -l` or grant CAP_IPC_LOCK",
+        limit_text(*.limit)
+    )]
     NoMemory {
         /// The submission entries asked for.
         entries: u32,
-        /// The process's limit on locked memory; kernels before 5.12 charge rings to it.
+        /// The process's limit on locked memory. Kernels before 5.12 charge rings to it, and
+        /// so do recent ones (6.18 does), those of all the user's processes together.
         limit: Option<Limit>,
         /// The error of io_uring_setup(2).
         #[source]

@@ -1,0 +1,285 @@
+//! A device on one core: the driver's channel, and what stands before it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use super::core::BdevCore;
+use super::interceptor::Interceptor;
+use super::io::{BdevIo, IoFlags, IoList};
+use super::slot::SlotList;
+use super::stats::ChannelCounters;
+use super::{Bdev, BdevChannel, IoType, IoTypes, emulate, split};
+use crate::NvmeStatus;
+use crate::reactor::{Reactor, yield_now};
+
+bitflags::bitflags! {
+    /// Why an I/O cannot go straight to the driver.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) struct Gate: u8 {
+        /// The device was removed.
+        const REMOVED = 1;
+        /// Interceptors are there.
+        const INTERCEPTED = 2;
+        /// New I/O is held back, for a reset or an atomic change.
+        const HELD = 4;
+        /// The driver wants no I/O across a boundary.
+        const BOUNDARY = 8;
+    }
+}
+
+/// An interceptor and its id; none after it was removed, so that indices stay.
+type Hook = (u64, Option<Rc<dyn Interceptor>>);
+
+/// A device's channel on one core. Shared by all handles of that core.
+pub struct Channel {
+    pub(super) num_blocks: Cell<u64>,
+    pub(super) blocks_max: u64,
+    pub(super) block_len: u32,
+    pub(super) native: IoTypes,
+    pub(super) gate: Cell<Gate>,
+    pub(super) align_mask: usize,
+    pub(super) segments_max: usize,
+    pub(super) outstanding: Cell<usize>,
+    pub(super) active: Cell<bool>,
+    pub(super) polled: bool,
+    pub(super) counters: Arc<ChannelCounters>,
+    driver: RefCell<Box<dyn BdevChannel>>,
+    core: Rc<BdevCore>,
+    bdev: Arc<Bdev>,
+    own: Weak<Channel>,
+    hooks: RefCell<Vec<Hook>>,
+    held: RefCell<IoList>,
+    /// I/Os of this channel that quiesce the device, or wait for their turn to.
+    pub(super) waiting: Cell<usize>,
+}
+
+impl Channel {
+    pub(super) fn open(core: &Rc<BdevCore>, bdev: &Arc<Bdev>) -> std::io::Result<Rc<Self>> {
+        let driver = bdev.ops().create_channel(core.reactor())?;
+        let info = bdev.info();
+        let counters = Arc::new(ChannelCounters::default());
+        let channel = Rc::new_cyclic(|own| Self {
+            num_blocks: Cell::new(bdev.num_blocks()),
+            blocks_max: info.limits.blocks_max,
+            block_len: info.block_len,
+            native: bdev.native_io_types(),
+            gate: Cell::new(if info.limits.boundary_blocks == 0 {
+                Gate::empty()
+            } else {
+                Gate::BOUNDARY
+            }),
+            align_mask: info.alignment.max(1) - 1,
+            segments_max: info.limits.segments_max,
+            outstanding: Cell::new(0),
+            active: Cell::new(false),
+            polled: driver.is_polled(),
+            counters: Arc::clone(&counters),
+            driver: RefCell::new(driver),
+            core: Rc::clone(core),
+            bdev: Arc::clone(bdev),
+            own: Weak::clone(own),
+            hooks: RefCell::default(),
+            held: RefCell::default(),
+            waiting: Cell::new(0),
+        });
+        let factories = bdev.channel_opened(core.reactor().handle(), counters);
+        for (id, factory) in factories {
+            channel.add_interceptor(id, factory.make());
+        }
+        // A resize or removal that came between is seen here or is on its way as a message.
+        channel.num_blocks.set(bdev.num_blocks());
+        if bdev.is_removed() {
+            channel.set_removed();
+        }
+        Ok(channel)
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn bdev(&self) -> &Arc<Bdev> {
+        &self.bdev
+    }
+
+    pub(super) fn core(&self) -> &Rc<BdevCore> {
+        &self.core
+    }
+
+    pub(super) fn reactor(&self) -> &Rc<Reactor> {
+        self.core.reactor()
+    }
+
+    #[inline(always)]
+    pub(super) fn completed(&self) -> &SlotList {
+        self.core.completed()
+    }
+
+    /// The shared pointer to this channel: the core's list or a handle holds one while I/O is
+    /// outstanding.
+    pub(super) fn shared(&self) -> Option<Rc<Channel>> {
+        self.own.upgrade()
+    }
+
+    /// Hands an I/O to the driver.
+    #[inline(always)]
+    pub(super) fn submit_native(&self, io: BdevIo) {
+        self.driver.borrow_mut().submit(io);
+    }
+
+    pub(super) fn submit_native_batch(&self, batch: &mut IoList) {
+        self.driver.borrow_mut().submit_batch(batch);
+    }
+
+    #[inline(always)]
+    pub(super) fn poll_driver(&self) -> usize {
+        self.driver.borrow_mut().poll()
+    }
+
+    pub(super) fn driver(&self) -> &RefCell<Box<dyn BdevChannel>> {
+        &self.driver
+    }
+
+    /// The way of an I/O that cannot go straight to the driver.
+    #[cold]
+    pub(super) fn submit_slow(&self, io: BdevIo) {
+        let gate = self.gate.get();
+        if gate.contains(Gate::REMOVED) {
+            io.complete(NvmeStatus::INVALID_NAMESPACE);
+        } else if gate.contains(Gate::HELD) && !io.flags().contains(IoFlags::INTERNAL) {
+            self.held.borrow_mut().push(io);
+        } else if gate.contains(Gate::INTERCEPTED) && !io.flags().contains(IoFlags::INTERNAL) {
+            self.intercept(io);
+        } else {
+            self.route(io);
+        }
+    }
+
+    /// To the driver as it is, in parts, or by other means.
+    pub(super) fn route(&self, io: BdevIo) {
+        if !self.native.contains(io.kind()) {
+            emulate::start(self, io);
+        } else if split::is_needed(self, &io) {
+            split::start(self, io);
+        } else {
+            self.submit_native(io);
+        }
+    }
+
+    /// Lets the interceptors that have not seen a submission see it, then goes on.
+    pub(super) fn intercept(&self, io: BdevIo) {
+        let mut io = io;
+        loop {
+            let index = usize::from(io.get_mut().seen);
+            let hook = match self.hooks.borrow().get(index) {
+                Some((_, hook)) => hook.clone(),
+                None => break,
+            };
+            io.get_mut().seen += 1;
+            if let Some(hook) = hook {
+                match hook.submission(io) {
+                    Some(passed) => io = passed,
+                    None => return,
+                }
+            }
+        }
+        self.route(io);
+    }
+
+    /// Lets the interceptors that saw the submission see the completion. None: one keeps it.
+    #[cold]
+    pub(super) fn intercept_completion(
+        &self,
+        io: BdevIo,
+        status: NvmeStatus,
+    ) -> Option<(BdevIo, NvmeStatus)> {
+        let (mut io, mut status) = (io, status);
+        while let Some(index) = io.get_mut().seen.checked_sub(1) {
+            io.get_mut().seen = index;
+            let hook = self.hooks.borrow().get(usize::from(index)).and_then(|(_, h)| h.clone());
+            if let Some(hook) = hook {
+                (io, status) = hook.completion(io, status)?;
+            }
+        }
+        Some((io, status))
+    }
+
+    pub(super) fn add_interceptor(&self, id: u64, hook: Box<dyn Interceptor>) {
+        let mut hooks = self.hooks.borrow_mut();
+        if self.outstanding.get() == 0 {
+            hooks.retain(|(_, hook)| hook.is_some());
+        }
+        if hooks.len() >= usize::from(u8::MAX) {
+            tracing::error!(device = self.bdev.name(), "a channel takes at most 255 interceptors");
+            return;
+        }
+        hooks.push((id, Some(Rc::from(hook))));
+        self.gate.set(self.gate.get() | Gate::INTERCEPTED);
+    }
+
+    pub(super) fn remove_interceptor(&self, id: u64) {
+        let mut hooks = self.hooks.borrow_mut();
+        for (own, hook) in hooks.iter_mut() {
+            if *own == id {
+                *hook = None;
+            }
+        }
+        if hooks.iter().all(|(_, hook)| hook.is_none()) {
+            self.gate.set(self.gate.get() - Gate::INTERCEPTED);
+        }
+    }
+
+    pub(super) fn set_num_blocks(&self, num_blocks: u64) {
+        self.num_blocks.set(num_blocks);
+        self.driver.borrow_mut().resized(num_blocks);
+    }
+
+    pub(super) fn set_removed(&self) {
+        self.gate.set(self.gate.get() | Gate::REMOVED);
+        self.release_held();
+    }
+
+    /// Holds new I/O back.
+    pub(super) fn hold(&self) {
+        self.gate.set(self.gate.get() | Gate::HELD);
+    }
+
+    /// Lets the I/O that was held back go, in order.
+    pub(super) fn release(&self) {
+        self.gate.set(self.gate.get() - Gate::HELD);
+        self.release_held();
+    }
+
+    fn release_held(&self) {
+        let mut waiting = self.held.take();
+        while let Some(io) = waiting.pop() {
+            self.submit_slow(io);
+        }
+    }
+
+    /// Ends when nothing is in flight but what is held back or waits to quiesce the device.
+    pub(super) async fn drained(&self) {
+        while self.outstanding.get() > self.held.borrow().len() + self.waiting.get() {
+            yield_now().await;
+        }
+    }
+}
+
+impl BdevIo {
+    /// Sends an I/O on its way that an interceptor kept at its submission.
+    pub fn resume(mut self) {
+        let channel = self.get_mut().channel();
+        channel.intercept(self);
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.bdev.channel_closed(&self.counters);
+    }
+}
+
+/// Kinds whose blocks are checked against the size of the device.
+#[inline(always)]
+pub(super) const fn has_range(kind: IoType) -> bool {
+    !matches!(kind, IoType::Reset | IoType::Abort | IoType::NvmeAdmin | IoType::NvmeIo)
+}

@@ -1,0 +1,306 @@
+//! The block device layer of one core: its I/O slots, its open channels, its completions.
+#![allow(unsafe_code, reason = "takes tokens back from slots when they complete")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ptr::NonNull;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use super::buf::IoBuf;
+use super::channel::{Channel, Gate};
+use super::consumer::IoCompletion;
+use super::io::BdevIo;
+use super::slot::{Done, IoSlot, Slab, SlotList, State};
+use super::{Bdev, split};
+use crate::NvmeStatus;
+use crate::reactor::{Reactor, Rest, Source};
+
+/// I/O slots of a core at the most (SPDK's default size of its pool).
+const SLOTS_MAX: usize = 65_536;
+
+/// What a core keeps of the block device layer.
+pub struct BdevCore {
+    reactor: Rc<Reactor>,
+    slab: Slab,
+    completed: SlotList,
+    /// Channels with I/O outstanding.
+    active: Cell<Vec<Rc<Channel>>>,
+    channels: RefCell<HashMap<u64, Weak<Channel>>>,
+}
+
+impl BdevCore {
+    /// The part of a reactor, made at first use.
+    #[must_use]
+    pub fn of(reactor: &Rc<Reactor>) -> Rc<Self> {
+        reactor.extension(|| {
+            let core = Rc::new(Self {
+                reactor: Rc::clone(reactor),
+                slab: Slab::new(SLOTS_MAX),
+                completed: SlotList::new(),
+                active: Cell::default(),
+                channels: RefCell::default(),
+            });
+            let source: Rc<dyn Source> = Rc::<Self>::clone(&core);
+            reactor.add_source(source);
+            core
+        })
+    }
+
+    /// The reactor.
+    #[must_use]
+    pub fn reactor(&self) -> &Rc<Reactor> {
+        &self.reactor
+    }
+
+    /// I/O slots that are in use.
+    #[must_use]
+    pub fn slots_in_use(&self) -> usize {
+        self.slab.in_use()
+    }
+
+    pub(super) fn slab(&self) -> &Slab {
+        &self.slab
+    }
+
+    #[inline(always)]
+    pub(super) fn completed(&self) -> &SlotList {
+        &self.completed
+    }
+
+    /// The core's channel to a device, opened at first use.
+    pub(super) fn channel(self: &Rc<Self>, bdev: &Arc<Bdev>) -> std::io::Result<Rc<Channel>> {
+        if let Some(open) = self.find(bdev) {
+            return Ok(open);
+        }
+        let channel = Channel::open(self, bdev)?;
+        let mut channels = self.channels.borrow_mut();
+        channels.retain(|_, open| open.strong_count() > 0);
+        channels.insert(bdev.id(), Rc::downgrade(&channel));
+        Ok(channel)
+    }
+
+    /// The core's channel to a device, if it is open.
+    pub(super) fn find(&self, bdev: &Bdev) -> Option<Rc<Channel>> {
+        self.channels.borrow().get(&bdev.id())?.upgrade()
+    }
+
+    /// Has a channel polled from now on, while it has I/O outstanding.
+    #[cold]
+    pub(super) fn activate(&self, channel: &Rc<Channel>) {
+        channel.active.set(true);
+        let mut active = self.active.take();
+        active.push(Rc::clone(channel));
+        active.append(&mut self.active.take());
+        self.active.set(active);
+    }
+
+    /// Ends an I/O whose completion was collected.
+    #[inline(always)]
+    fn finish(&self, slot: NonNull<IoSlot>, now: u64) {
+        // SAFETY: a completed slot is live, and its token was consumed: this is the one access.
+        let fields = unsafe { &mut *slot.as_ptr() };
+        if fields.seen != 0 && !Self::intercepted(slot) {
+            return;
+        }
+        // SAFETY: the core's list of active channels holds the channel while I/O is outstanding.
+        let channel = unsafe { &*fields.channel };
+        channel.outstanding.set(channel.outstanding.get() - 1);
+        let latency_ticks = now.wrapping_sub(fields.submit_ticks);
+        let status = fields.status;
+        match std::mem::replace(&mut fields.done, Done::Nobody) {
+            Done::Consumer(consumer) => {
+                Self::count(channel, fields, latency_ticks);
+                let buf = std::mem::take(&mut fields.buf);
+                let (tag, result) = (fields.tag, fields.argument);
+                // SAFETY: all that is needed was taken out; nobody else knows the slot.
+                unsafe { self.slab.put(slot) };
+                consumer.io_done(tag, IoCompletion { status, buf, latency_ticks, result });
+            }
+            Done::Future => {
+                Self::count(channel, fields, latency_ticks);
+                fields.state = State::Ready;
+                fields.submit_ticks = latency_ticks;
+                if let Some(waker) = fields.waker.take() {
+                    waker.wake();
+                }
+            }
+            Done::Parent(parent) => {
+                // SAFETY: as above; a part has no buffers of its own.
+                unsafe { self.slab.put(slot) };
+                split::part_done(channel, parent, status);
+            }
+            Done::Nobody => {
+                Self::count(channel, fields, latency_ticks);
+                drop(std::mem::take(&mut fields.buf));
+                // SAFETY: as above.
+                unsafe { self.slab.put(slot) };
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn count(channel: &Channel, slot: &IoSlot, latency_ticks: u64) {
+        let bytes = slot.num_blocks * u64::from(channel.block_len);
+        channel.counters.record(slot.kind, bytes, latency_ticks, slot.status.is_success());
+    }
+
+    /// Shows a completion to the interceptors; false when one of them keeps the I/O.
+    #[cold]
+    fn intercepted(slot: NonNull<IoSlot>) -> bool {
+        // SAFETY: the completed slot's token was consumed; it is made anew for the interceptors.
+        let mut io = unsafe { BdevIo::from_slot(slot) };
+        let (channel, status) = (io.get_mut().channel(), io.get_mut().status);
+        let Some((mut io, status)) = channel.intercept_completion(io, status) else { return false };
+        io.get_mut().status = status;
+        let _ = io.into_slot();
+        true
+    }
+
+    /// The result of an I/O whose future is asking, if it is there. Frees the slot.
+    ///
+    /// # Safety
+    /// `slot` belongs to a future that was not answered yet and that gives it up on `Some`.
+    pub(super) unsafe fn take_result(&self, slot: NonNull<IoSlot>) -> Option<IoCompletion> {
+        // SAFETY: a future's slot stays live until it was answered; no token exists when Ready.
+        let fields = unsafe { &mut *slot.as_ptr() };
+        if fields.state != State::Ready {
+            return None;
+        }
+        let done = IoCompletion {
+            status: fields.status,
+            buf: std::mem::take(&mut fields.buf),
+            latency_ticks: fields.submit_ticks,
+            result: fields.argument,
+        };
+        // SAFETY: the future gives the slot up.
+        unsafe { self.slab.put(slot) };
+        Some(done)
+    }
+
+    /// Takes a slot and makes it an I/O of `channel`.
+    #[inline(always)]
+    pub(super) fn start(&self, channel: &Rc<Channel>, request: Request) -> Result<BdevIo, IoBuf> {
+        let Some(slot) = self.slab.take() else { return Err(request.buf) };
+        // SAFETY: the slab gave the slot to us alone.
+        let fields = unsafe { &mut *slot.as_ptr() };
+        fields.kind = request.kind;
+        fields.flags = request.flags;
+        fields.state = State::Held;
+        fields.seen = 0;
+        fields.offset_blocks = request.offset_blocks;
+        fields.num_blocks = request.num_blocks;
+        fields.submit_ticks = self.reactor.now();
+        fields.channel = Rc::as_ptr(channel);
+        fields.done = request.done;
+        fields.tag = request.tag;
+        fields.argument = request.argument;
+        fields.buf = request.buf;
+        match &fields.buf {
+            IoBuf::One(buf) => {
+                fields.inline_iovs[0] = buf.io_vec();
+                fields.iovs = fields.inline_iovs.as_ptr();
+                fields.iov_count = 1;
+            }
+            IoBuf::None => {
+                fields.iovs = fields.inline_iovs.as_ptr();
+                fields.iov_count = 0;
+            }
+            IoBuf::List(list) => {
+                fields.iovs = list.iovs().as_ptr();
+                fields.iov_count = list.iovs().len();
+            }
+        }
+        channel.outstanding.set(channel.outstanding.get() + 1);
+        if !channel.active.get() {
+            self.activate(channel);
+        }
+        // SAFETY: the slot is live and this is its one token.
+        Ok(unsafe { BdevIo::from_slot(slot) })
+    }
+
+    /// Passes an I/O to the driver, straight when nothing stands before it.
+    #[inline(always)]
+    pub(super) fn submit(channel: &Channel, io: BdevIo, direct: bool) {
+        if direct && channel.gate.get() == Gate::empty() {
+            channel.submit_native(io);
+        } else {
+            channel.submit_slow(io);
+        }
+    }
+}
+
+/// An I/O before it has a slot.
+pub(super) struct Request {
+    pub(super) kind: super::IoType,
+    pub(super) flags: super::IoFlags,
+    pub(super) offset_blocks: u64,
+    pub(super) num_blocks: u64,
+    pub(super) argument: u64,
+    pub(super) buf: IoBuf,
+    pub(super) done: Done,
+    pub(super) tag: u64,
+}
+
+impl IoSlot {
+    /// The channel of a slot in use.
+    pub(super) fn channel(&self) -> Rc<Channel> {
+        // SAFETY: the core's list of active channels holds the channel while I/O is outstanding.
+        let channel = unsafe { &*self.channel };
+        match channel.shared() {
+            Some(shared) => shared,
+            None => unreachable!("a channel with I/O outstanding is held by its core"),
+        }
+    }
+}
+
+impl Source for BdevCore {
+    fn poll(&self) -> usize {
+        let mut active = self.active.take();
+        let (mut work, mut index) = (0, 0);
+        while index < active.len() {
+            let channel = &active[index];
+            if channel.outstanding.get() == 0 {
+                channel.active.set(false);
+                active.swap_remove(index);
+                continue;
+            }
+            if channel.polled {
+                work += channel.poll_driver();
+            }
+            index += 1;
+        }
+        active.append(&mut self.active.take());
+        self.active.set(active);
+        work
+    }
+
+    fn dispatch(&self) -> usize {
+        if self.completed.is_empty() {
+            return 0;
+        }
+        let ready = self.completed.take();
+        let now = self.reactor.now();
+        let mut count = 0;
+        while let Some(slot) = ready.pop() {
+            self.finish(slot, now);
+            count += 1;
+        }
+        count
+    }
+
+    fn rest(&self) -> Rest {
+        if !self.completed.is_empty() {
+            return Rest::Poll;
+        }
+        let active = self.active.take();
+        let must_poll = active.iter().any(|channel| {
+            channel.outstanding.get() != 0 && channel.driver().borrow().rest() == Rest::Poll
+        });
+        self.active.set(active);
+        if must_poll { Rest::Poll } else { Rest::Sleep }
+    }
+}
+
+/// The status of an I/O for which there is no slot.
+pub(super) const NO_SLOT: NvmeStatus = NvmeStatus::NOT_READY;

@@ -1,0 +1,317 @@
+//! I/O to an open device from one core.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::buf::{IoBuf, SgList};
+use super::channel::{Channel, has_range};
+use super::consumer::{IoConsumer, Refused};
+use super::core::{BdevCore, NO_SLOT, Request};
+use super::desc::BdevDesc;
+use super::future::IoFuture;
+use super::io::{BdevIo, IoFlags, IoList};
+use super::slot::Done;
+use super::{Bdev, IoType};
+use crate::NvmeStatus;
+use crate::env::DmaBuf;
+
+/// An open device on the reactor that made the handle. Stays on that thread.
+///
+/// A submission is checked at once: refused I/O comes back with its buffers and its status, and
+/// has no callback. What was accepted completes exactly once, from a later turn of the reactor.
+#[derive(Clone)]
+pub struct IoHandle {
+    channel: Rc<Channel>,
+    desc: Arc<BdevDesc>,
+    writable: bool,
+}
+
+/// One I/O to be submitted. Offsets and lengths are in blocks.
+#[derive(Debug)]
+pub struct IoRequest {
+    /// What is asked for.
+    pub kind: IoType,
+    /// Its modifiers.
+    pub flags: IoFlags,
+    /// The first block.
+    pub offset_blocks: u64,
+    /// The number of blocks.
+    pub num_blocks: u64,
+    /// For a copy: the first block that is read.
+    pub source_blocks: u64,
+    /// The data.
+    pub buf: IoBuf,
+}
+
+impl IoRequest {
+    /// A request without modifiers.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(kind: IoType, offset_blocks: u64, num_blocks: u64, buf: IoBuf) -> Self {
+        let (flags, source_blocks) = (IoFlags::empty(), 0);
+        Self { kind, flags, offset_blocks, num_blocks, source_blocks, buf }
+    }
+
+    /// The same with force unit access when `on`.
+    #[inline(always)]
+    #[must_use]
+    pub fn fua(mut self, on: bool) -> Self {
+        self.flags.set(IoFlags::FUA, on);
+        self
+    }
+}
+
+impl IoHandle {
+    pub(super) fn new(channel: Rc<Channel>, desc: Arc<BdevDesc>) -> Self {
+        let writable = desc.is_writable();
+        Self { channel, desc, writable }
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn bdev(&self) -> &Arc<Bdev> {
+        self.channel.bdev()
+    }
+
+    /// The descriptor the handle was made from.
+    #[must_use]
+    pub fn desc(&self) -> &Arc<BdevDesc> {
+        &self.desc
+    }
+
+    /// The present size in blocks, as this core knows it.
+    #[must_use]
+    pub fn num_blocks(&self) -> u64 {
+        self.channel.num_blocks.get()
+    }
+
+    /// A buffer for this device.
+    ///
+    /// # Errors
+    /// As [`crate::env::Memory::alloc`].
+    pub fn dma_malloc(&self, len: usize) -> Result<DmaBuf, crate::env::MemoryError> {
+        let memory = self.channel.reactor().memory();
+        memory.alloc_aligned(len, self.channel.align_mask + 1)
+    }
+
+    /// Submits an I/O; `consumer` is told of its end with `tag`.
+    ///
+    /// # Errors
+    /// [`Refused`] when a check fails or the core has no slot left; no callback comes then.
+    #[inline(always)]
+    pub fn submit(
+        &self,
+        request: IoRequest,
+        consumer: &Rc<dyn IoConsumer>,
+        tag: u64,
+    ) -> Result<(), Refused> {
+        let direct = match self.check(&request) {
+            Ok(direct) => direct,
+            Err(status) => return Err(Refused { status, buf: request.buf }),
+        };
+        let io = self.start(request, Done::Consumer(Rc::clone(consumer)), tag)?;
+        BdevCore::submit(&self.channel, io, direct);
+        Ok(())
+    }
+
+    /// Submits an I/O and returns the future of its end. Dropping the future does not take the
+    /// buffers from the device: they are freed when the I/O has ended.
+    #[inline]
+    pub fn submit_async(&self, request: IoRequest) -> IoFuture {
+        let started = match self.check(&request) {
+            Ok(direct) => self.start(request, Done::Future, 0).map(|io| (io, direct)),
+            Err(status) => Err(Refused { status, buf: request.buf }),
+        };
+        match started {
+            Ok((io, direct)) => IoFuture::submit(&self.channel, io, direct),
+            Err(refused) => IoFuture::refused(refused),
+        }
+    }
+
+    /// Submits several I/Os as one batch: one entry into the driver for all that can go straight.
+    ///
+    /// `requests` is emptied up to the first refused one, whose error is returned; those before
+    /// it are on their way, those behind it stay.
+    ///
+    /// # Errors
+    /// As [`IoHandle::submit`], with the tag of the refused I/O.
+    pub fn submit_batch(
+        &self,
+        requests: &mut Vec<(IoRequest, u64)>,
+        consumer: &Rc<dyn IoConsumer>,
+    ) -> Result<(), (Refused, u64)> {
+        let mut batch = IoList::new();
+        let mut result = Ok(());
+        let mut taken = 0;
+        for (request, tag) in requests.iter_mut() {
+            taken += 1;
+            let empty = IoRequest::new(request.kind, 0, 0, IoBuf::None);
+            let request = std::mem::replace(request, empty);
+            let started = match self.check(&request) {
+                Ok(direct) => {
+                    let done = Done::Consumer(Rc::clone(consumer));
+                    self.start(request, done, *tag).map(|io| (io, direct))
+                }
+                Err(status) => Err(Refused { status, buf: request.buf }),
+            };
+            match started {
+                Ok((io, true)) if self.channel.gate.get().is_empty() => batch.push(io),
+                Ok((io, _)) => self.channel.submit_slow(io),
+                Err(refused) => {
+                    result = Err((refused, *tag));
+                    break;
+                }
+            }
+        }
+        requests.drain(..taken);
+        if !batch.is_empty() {
+            self.channel.submit_native_batch(&mut batch);
+        }
+        result
+    }
+
+    /// Reads blocks into a buffer.
+    #[inline]
+    pub fn read(&self, buf: impl Into<IoBuf>, offset_blocks: u64, num_blocks: u64) -> IoFuture {
+        self.submit_async(IoRequest::new(IoType::Read, offset_blocks, num_blocks, buf.into()))
+    }
+
+    /// Writes a buffer to blocks.
+    #[inline]
+    pub fn write(&self, buf: impl Into<IoBuf>, offset_blocks: u64, num_blocks: u64) -> IoFuture {
+        self.submit_async(IoRequest::new(IoType::Write, offset_blocks, num_blocks, buf.into()))
+    }
+
+    /// Writes a buffer to blocks; when it completes the data are on the medium.
+    pub fn write_fua(&self, buf: impl Into<IoBuf>, offset_blocks: u64, num_blocks: u64) -> IoFuture {
+        let request = IoRequest::new(IoType::Write, offset_blocks, num_blocks, buf.into());
+        self.submit_async(request.fua(true))
+    }
+
+    /// Brings all completed writes to the medium.
+    pub fn flush(&self) -> IoFuture {
+        let all = self.num_blocks();
+        self.submit_async(IoRequest::new(IoType::Flush, 0, all, IoBuf::None))
+    }
+
+    /// Gives blocks back; what they read as afterwards is up to the device.
+    pub fn unmap(&self, offset_blocks: u64, num_blocks: u64) -> IoFuture {
+        self.submit_async(IoRequest::new(IoType::Unmap, offset_blocks, num_blocks, IoBuf::None))
+    }
+
+    /// Writes zeroes to blocks.
+    pub fn write_zeroes(&self, offset_blocks: u64, num_blocks: u64) -> IoFuture {
+        let kind = IoType::WriteZeroes;
+        self.submit_async(IoRequest::new(kind, offset_blocks, num_blocks, IoBuf::None))
+    }
+
+    /// Compares blocks with a buffer.
+    pub fn compare(&self, buf: impl Into<IoBuf>, offset_blocks: u64, num_blocks: u64) -> IoFuture {
+        self.submit_async(IoRequest::new(IoType::Compare, offset_blocks, num_blocks, buf.into()))
+    }
+
+    /// Compares blocks with `expected` and, if they are equal, writes `new` to them. No other I/O
+    /// of this device comes between the two.
+    pub fn compare_and_write(
+        &self,
+        expected: DmaBuf,
+        new: DmaBuf,
+        offset_blocks: u64,
+        num_blocks: u64,
+    ) -> IoFuture {
+        let bufs = IoBuf::List(SgList::new(vec![expected, new]));
+        let kind = IoType::CompareAndWrite;
+        self.submit_async(IoRequest::new(kind, offset_blocks, num_blocks, bufs))
+    }
+
+    /// Copies blocks inside the device.
+    pub fn copy(&self, to_blocks: u64, from_blocks: u64, num_blocks: u64) -> IoFuture {
+        let mut request = IoRequest::new(IoType::Copy, to_blocks, num_blocks, IoBuf::None);
+        request.source_blocks = from_blocks;
+        self.submit_async(request)
+    }
+
+    /// Abandons what is in flight where the device can, waits for the rest, and starts afresh.
+    pub fn reset(&self) -> IoFuture {
+        self.submit_async(IoRequest::new(IoType::Reset, 0, 0, IoBuf::None))
+    }
+
+    /// Checks a request. True when it can go straight to the driver.
+    #[inline(always)]
+    fn check(&self, request: &IoRequest) -> Result<bool, NvmeStatus> {
+        let channel = &*self.channel;
+        let kind = request.kind;
+        if kind.modifies() && !self.writable {
+            return Err(NvmeStatus::WRITE_TO_READ_ONLY);
+        }
+        if has_range(kind) {
+            let blocks = channel.num_blocks.get();
+            let offset = request.offset_blocks;
+            if offset > blocks || request.num_blocks > blocks - offset {
+                return Err(NvmeStatus::LBA_OUT_OF_RANGE);
+            }
+        }
+        if kind.has_data() {
+            let bytes = request.num_blocks * u64::from(channel.block_len);
+            if request.buf.len() as u64 != bytes || bytes == 0 {
+                return Err(NvmeStatus::DATA_SGL_LENGTH_INVALID);
+            }
+            match &request.buf {
+                IoBuf::One(buf) => {
+                    if buf.as_ptr().addr() & channel.align_mask != 0 {
+                        return Err(NvmeStatus::INVALID_FIELD);
+                    }
+                }
+                IoBuf::List(list) => {
+                    if list.length_bits() & channel.align_mask != 0 {
+                        return Err(NvmeStatus::DATA_SGL_LENGTH_INVALID);
+                    }
+                    if list.iovs().len() > channel.segments_max {
+                        return Ok(false);
+                    }
+                }
+                IoBuf::None => return Err(NvmeStatus::DATA_SGL_LENGTH_INVALID),
+            }
+        } else {
+            self.check_without_data(request)?;
+        }
+        Ok(channel.native.contains(kind) && request.num_blocks <= channel.blocks_max)
+    }
+
+    fn check_without_data(&self, request: &IoRequest) -> Result<(), NvmeStatus> {
+        let kind = request.kind;
+        if !self.bdev().io_types().contains(kind) {
+            return Err(NvmeStatus::INVALID_OPCODE);
+        }
+        let needs_blocks = has_range(kind) && kind != IoType::Flush && kind != IoType::ZoneReport;
+        if needs_blocks && request.num_blocks == 0 {
+            return Err(NvmeStatus::INVALID_FIELD);
+        }
+        let blocks = self.num_blocks();
+        if kind == IoType::Copy
+            && (request.source_blocks > blocks || request.num_blocks > blocks - request.source_blocks)
+        {
+            return Err(NvmeStatus::LBA_OUT_OF_RANGE);
+        }
+        if kind == IoType::CompareAndWrite {
+            let bytes = request.num_blocks.saturating_mul(u64::from(self.channel.block_len) * 2);
+            let halves = matches!(&request.buf, IoBuf::List(list)
+                if list.bufs().len() == 2 && list.bufs()[0].len() == list.bufs()[1].len());
+            if request.buf.len() as u64 != bytes || !halves {
+                return Err(NvmeStatus::DATA_SGL_LENGTH_INVALID);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn start(&self, request: IoRequest, done: Done, tag: u64) -> Result<BdevIo, Refused> {
+        let IoRequest { kind, flags, offset_blocks, num_blocks, source_blocks, buf } = request;
+        let flags = flags & IoFlags::FUA;
+        let argument = source_blocks;
+        let request =
+            Request { kind, flags, offset_blocks, num_blocks, argument, buf, done, tag };
+        let core = self.channel.core();
+        core.start(&self.channel, request).map_err(|buf| Refused { status: NO_SLOT, buf })
+    }
+}

@@ -1,0 +1,51 @@
+//! The block device layer: what stands between a consumer and a driver.
+//!
+//! `IoHandle → checks → interceptors → emulation, splitting → BdevChannel::submit → device`, and
+//! back through the core's list of completions.
+//!
+//! Invariants:
+//! * an accepted I/O completes exactly once: its [`BdevIo`] token cannot be cloned, and dropping
+//!   it completes it;
+//! * callbacks run after the driver has been left, so a driver is never entered twice;
+//! * buffers belong to the I/O from submission to completion, whoever has lost interest meanwhile;
+//! * an I/O costs no allocation, no lock and no atomic read-modify-write on the straight path.
+
+mod buf;
+mod channel;
+mod claim;
+mod consumer;
+mod core;
+mod desc;
+mod device;
+mod emulate;
+mod events;
+mod future;
+mod handle;
+mod interceptor;
+mod io;
+mod io_type;
+mod ops;
+mod registry;
+mod slot;
+mod split;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+pub use self::core::BdevCore;
+pub use buf::{IoBuf, SgList};
+pub use channel::Channel;
+pub use claim::{ClaimError, ClaimKind};
+pub use consumer::{IoCompletion, IoConsumer, Refused};
+pub use desc::{BdevDesc, OpenMode};
+pub use device::{Bdev, BdevInfo, IoLimits};
+pub use events::{DeviceEvent, EventListener};
+pub use future::IoFuture;
+pub use handle::{IoHandle, IoRequest};
+pub use interceptor::{Interceptor, InterceptorFactory};
+pub use io::{BdevIo, IoFlags, IoList};
+pub use io_type::{IoType, IoTypes};
+pub use ops::{BdevChannel, BdevOps};
+pub use registry::{Registry, RegistryError};
+pub use slot::DRIVER_CONTEXT_BYTES;
+pub use stats::{ChannelCounters, IoStats, OpStats};

@@ -1,0 +1,130 @@
+//! The block devices of an engine, by name, alias and UUID.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+#[expect(clippy::disallowed_types, reason = "creation, look-up and removal are control plane")]
+use std::sync::Mutex;
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::Bdev;
+
+/// Why a device cannot be registered or found.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RegistryError {
+    /// A name or alias is taken.
+    #[error("the name '{name}' is taken by device '{by}'; choose another name")]
+    NameTaken {
+        /// The name or alias.
+        name: String,
+        /// Who has it.
+        by: String,
+    },
+    /// The UUID is taken.
+    #[error("the UUID {uuid} is taken by device '{by}'; choose another one")]
+    UuidTaken {
+        /// The UUID.
+        uuid: Uuid,
+        /// Who has it.
+        by: String,
+    },
+    /// An empty name.
+    #[error("a device needs a name")]
+    NoName,
+    /// There is no such device.
+    #[error("there is no device '{name}'")]
+    NotFound {
+        /// What was asked for.
+        name: String,
+    },
+}
+
+/// The registered devices.
+#[derive(Default)]
+pub struct Registry {
+    devices: Devices,
+}
+
+#[expect(clippy::disallowed_types, reason = "see the import")]
+type Devices = Mutex<BTreeMap<String, Arc<Bdev>>>;
+
+impl Registry {
+    /// An empty registry.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Adds a device; its name, aliases and UUID are its own from now on.
+    ///
+    /// # Errors
+    /// [`RegistryError`] when one of them is taken; then nothing was added.
+    pub fn register(&self, bdev: &Arc<Bdev>) -> Result<(), RegistryError> {
+        let mut devices = self.lock();
+        let info = bdev.info();
+        if info.name.is_empty() {
+            return Err(RegistryError::NoName);
+        }
+        for name in std::iter::once(&info.name).chain(&info.aliases) {
+            if let Some(by) = find(&devices, name) {
+                let (name, by) = (name.clone(), by.name().to_owned());
+                return Err(RegistryError::NameTaken { name, by });
+            }
+        }
+        if let Some(by) = devices.values().find(|other| other.info().uuid == info.uuid) {
+            let (uuid, by) = (info.uuid, by.name().to_owned());
+            return Err(RegistryError::UuidTaken { uuid, by });
+        }
+        devices.insert(info.name.clone(), Arc::clone(bdev));
+        Ok(())
+    }
+
+    /// The device with a name, an alias or a UUID.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`].
+    pub fn find(&self, name: &str) -> Result<Arc<Bdev>, RegistryError> {
+        find(&self.lock(), name).ok_or_else(|| RegistryError::NotFound { name: name.to_owned() })
+    }
+
+    /// Every device, in order of their names.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Bdev>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Removes a device: its name is free at once, its listeners are told, and when this returns
+    /// no I/O is in flight. Handles that are still open fail from now on.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`].
+    pub async fn unregister(&self, name: &str) -> Result<Arc<Bdev>, RegistryError> {
+        let bdev = {
+            let mut devices = self.lock();
+            let found = find(&devices, name);
+            let bdev =
+                found.ok_or_else(|| RegistryError::NotFound { name: name.to_owned() })?;
+            devices.remove(bdev.name());
+            bdev
+        };
+        bdev.remove().await;
+        Ok(bdev)
+    }
+
+    #[expect(clippy::disallowed_types, reason = "see the import")]
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Bdev>>> {
+        self.devices.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn find(devices: &BTreeMap<String, Arc<Bdev>>, name: &str) -> Option<Arc<Bdev>> {
+    if let Some(bdev) = devices.get(name) {
+        return Some(Arc::clone(bdev));
+    }
+    let uuid = Uuid::parse_str(name).ok();
+    let matches = |bdev: &&Arc<Bdev>| {
+        bdev.info().aliases.iter().any(|alias| alias == name) || uuid == Some(bdev.info().uuid)
+    };
+    devices.values().find(matches).cloned()
+}

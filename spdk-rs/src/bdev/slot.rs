@@ -1,0 +1,279 @@
+//! The memory of an I/O: one slot of a per-core slab, at an address that does not move.
+#![allow(unsafe_code, reason = "slots are linked and reached by address, on one thread")]
+
+use std::cell::{Cell, RefCell};
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+use std::task::Waker;
+
+use super::buf::IoBuf;
+use super::channel::Channel;
+use super::consumer::IoConsumer;
+use super::{IoFlags, IoType};
+use crate::NvmeStatus;
+use crate::env::IoVec;
+
+/// Bytes that a driver may use for itself while it has an I/O.
+pub const DRIVER_CONTEXT_BYTES: usize = 64;
+
+/// Pieces of a scatter-gather list that a part of a split I/O can have.
+pub(super) const INLINE_IOVS: usize = 8;
+
+/// Who learns of the completion.
+pub(super) enum Done {
+    /// Nobody: the slot is free, or its future was dropped.
+    Nobody,
+    /// A consumer's callback.
+    Consumer(Rc<dyn IoConsumer>),
+    /// A future that holds the slot.
+    Future,
+    /// The I/O that this one is a part of.
+    Parent(NonNull<IoSlot>),
+}
+
+/// How far an I/O that is split into parts has come.
+#[derive(Default)]
+pub(super) struct SplitState {
+    /// Blocks handed to parts so far.
+    pub(super) issued_blocks: u64,
+    /// Index of the piece of the list that the next part starts in, and the offset in it.
+    pub(super) iov_index: usize,
+    pub(super) iov_offset: usize,
+    /// Parts that have not completed.
+    pub(super) in_flight: u32,
+    /// The first failure.
+    pub(super) status: NvmeStatus,
+}
+
+/// Life of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// On the free list.
+    Free,
+    /// Someone holds its token.
+    Held,
+    /// The token was turned into a number for the kernel.
+    Parked,
+    /// The result waits for its future.
+    Ready,
+}
+
+/// One I/O. The first cache line is what submission and completion touch.
+#[repr(C, align(64))]
+pub(super) struct IoSlot {
+    pub(super) next: *mut IoSlot,
+    pub(super) kind: IoType,
+    pub(super) flags: IoFlags,
+    pub(super) state: State,
+    /// Interceptors that have seen the submission and not the completion.
+    pub(super) seen: u8,
+    pub(super) status: NvmeStatus,
+    pub(super) generation: u32,
+    pub(super) offset_blocks: u64,
+    pub(super) num_blocks: u64,
+    pub(super) iovs: *const IoVec,
+    pub(super) iov_count: usize,
+    pub(super) submit_ticks: u64,
+
+    pub(super) channel: *const Channel,
+    pub(super) done: Done,
+    pub(super) tag: u64,
+    pub(super) buf: IoBuf,
+
+    pub(super) inline_iovs: [IoVec; INLINE_IOVS],
+    pub(super) driver: [u64; DRIVER_CONTEXT_BYTES / 8],
+    /// The second place of a copy, in blocks; the result dword of a command.
+    pub(super) argument: u64,
+    pub(super) index: u32,
+    pub(super) waker: Option<Waker>,
+    pub(super) split: SplitState,
+}
+
+/// The slots of a core: a free list through fixed chunks.
+pub(super) struct Slab {
+    free: Cell<*mut IoSlot>,
+    chunks: RefCell<Vec<NonNull<IoSlot>>>,
+    in_use: Cell<usize>,
+    capacity_max: usize,
+}
+
+const CHUNK: usize = 256;
+
+impl Slab {
+    /// A slab that grows, a chunk at a time, up to `capacity_max` slots.
+    pub(super) fn new(capacity_max: usize) -> Self {
+        let slab = Self {
+            free: Cell::new(ptr::null_mut()),
+            chunks: RefCell::new(Vec::new()),
+            in_use: Cell::new(0),
+            capacity_max,
+        };
+        slab.grow();
+        slab
+    }
+
+    /// Takes a slot; its fields are those of its last use.
+    #[inline(always)]
+    pub(super) fn take(&self) -> Option<NonNull<IoSlot>> {
+        let slot = match NonNull::new(self.free.get()) {
+            Some(slot) => slot,
+            None => self.take_from_new_chunk()?,
+        };
+        // SAFETY: a slot of the free list is initialised, and nobody else has it.
+        self.free.set(unsafe { (*slot.as_ptr()).next });
+        self.in_use.set(self.in_use.get() + 1);
+        Some(slot)
+    }
+
+    #[cold]
+    fn take_from_new_chunk(&self) -> Option<NonNull<IoSlot>> {
+        self.grow();
+        NonNull::new(self.free.get())
+    }
+
+    /// Puts a slot back. Its number is not valid any more.
+    ///
+    /// # Safety
+    /// The slot must have been taken from this slab, and nobody may use it after this.
+    #[inline(always)]
+    pub(super) unsafe fn put(&self, slot: NonNull<IoSlot>) {
+        // SAFETY: the caller gives up the only access to the slot.
+        let fields = unsafe { &mut *slot.as_ptr() };
+        fields.state = State::Free;
+        fields.generation = fields.generation.wrapping_add(1);
+        fields.next = self.free.get();
+        self.free.set(slot.as_ptr());
+        self.in_use.set(self.in_use.get() - 1);
+    }
+
+    /// The slot with an index, if there is one.
+    pub(super) fn at(&self, index: usize) -> Option<NonNull<IoSlot>> {
+        let chunk = *self.chunks.borrow().get(index / CHUNK)?;
+        // SAFETY: a chunk has CHUNK slots.
+        Some(unsafe { chunk.add(index % CHUNK) })
+    }
+
+    /// Slots that are taken.
+    pub(super) fn in_use(&self) -> usize {
+        self.in_use.get()
+    }
+
+    #[cold]
+    fn grow(&self) {
+        let mut chunks = self.chunks.borrow_mut();
+        let base = chunks.len() * CHUNK;
+        if base + CHUNK > self.capacity_max.max(CHUNK) {
+            return;
+        }
+        let chunk = Box::leak(Box::<[IoSlot]>::new_uninit_slice(CHUNK));
+        for (i, place) in chunk.iter_mut().enumerate().rev() {
+            let index = u32::try_from(base + i).unwrap_or(u32::MAX);
+            let slot: *mut IoSlot = place.write(IoSlot::empty(index, self.free.get()));
+            self.free.set(slot);
+        }
+        let first: *mut MaybeUninit<IoSlot> = chunk.as_mut_ptr();
+        if let Some(first) = NonNull::new(first.cast::<IoSlot>()) {
+            chunks.push(first);
+        }
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        if self.in_use.get() != 0 {
+            // A device may still write to what these slots point at: keep them for ever.
+            tracing::error!(in_flight = self.in_use.get(), "a core ends with I/O in flight");
+            return;
+        }
+        for &chunk in self.chunks.get_mut().iter() {
+            let slots = ptr::slice_from_raw_parts_mut(chunk.as_ptr(), CHUNK);
+            // SAFETY: the chunk came from a leaked box of CHUNK initialised slots.
+            drop(unsafe { Box::from_raw(slots) });
+        }
+    }
+}
+
+impl IoSlot {
+    fn empty(index: u32, next: *mut IoSlot) -> Self {
+        Self {
+            next,
+            kind: IoType::Read,
+            flags: IoFlags::empty(),
+            state: State::Free,
+            seen: 0,
+            status: NvmeStatus::SUCCESS,
+            generation: 0,
+            offset_blocks: 0,
+            num_blocks: 0,
+            iovs: ptr::null(),
+            iov_count: 0,
+            submit_ticks: 0,
+            channel: ptr::null(),
+            done: Done::Nobody,
+            tag: 0,
+            buf: IoBuf::None,
+            inline_iovs: [IoVec::EMPTY; INLINE_IOVS],
+            driver: [0; DRIVER_CONTEXT_BYTES / 8],
+            argument: 0,
+            index,
+            waker: None,
+            split: SplitState::default(),
+        }
+    }
+}
+
+/// A first-in-first-out list of slots, linked through the slots.
+pub(super) struct SlotList {
+    head: Cell<*mut IoSlot>,
+    tail: Cell<*mut IoSlot>,
+}
+
+impl SlotList {
+    pub(super) const fn new() -> Self {
+        Self { head: Cell::new(ptr::null_mut()), tail: Cell::new(ptr::null_mut()) }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.get().is_null()
+    }
+
+    /// Appends a slot.
+    ///
+    /// # Safety
+    /// The slot is live, on no other list, and stays so while it is on this one.
+    #[inline(always)]
+    pub(super) unsafe fn push(&self, slot: NonNull<IoSlot>) {
+        // SAFETY: the caller owns the slot.
+        unsafe { (*slot.as_ptr()).next = ptr::null_mut() };
+        let tail = self.tail.replace(slot.as_ptr());
+        if tail.is_null() {
+            self.head.set(slot.as_ptr());
+        } else {
+            // SAFETY: what is on the list is live.
+            unsafe { (*tail).next = slot.as_ptr() };
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn pop(&self) -> Option<NonNull<IoSlot>> {
+        let slot = NonNull::new(self.head.get())?;
+        // SAFETY: what is on the list is live.
+        let next = unsafe { (*slot.as_ptr()).next };
+        self.head.set(next);
+        if next.is_null() {
+            self.tail.set(ptr::null_mut());
+        }
+        Some(slot)
+    }
+
+    /// Takes the whole list.
+    #[inline(always)]
+    pub(super) fn take(&self) -> SlotList {
+        let taken = SlotList::new();
+        taken.head.set(self.head.replace(ptr::null_mut()));
+        taken.tail.set(self.tail.replace(ptr::null_mut()));
+        taken
+    }
+}

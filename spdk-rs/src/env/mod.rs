@@ -1,0 +1,19 @@
+//! What the runtime stands on: the clock, and memory that a device may write to.
+//!
+//! Invariants:
+//! * a [`DmaBuf`] is owned by exactly one party at a time, and while an operation is in flight that
+//!   party is the operation;
+//! * time is read from a [`Clock`] only, so that a run with a virtual clock repeats bit for bit.
+
+mod buffer_cache;
+pub mod clock;
+mod dma_buf;
+mod free_map;
+pub mod iovec;
+mod memory;
+
+pub use buffer_cache::{BufferCache, CacheGuard};
+pub use clock::{Clock, VirtualClock};
+pub use dma_buf::DmaBuf;
+pub use iovec::IoVec;
+pub use memory::{HugePolicy, Memory, MemoryError, MemoryOptions, MemoryReport, SharedRegion};

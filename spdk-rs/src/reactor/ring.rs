@@ -1,0 +1,209 @@
+//! The reactor's io_uring: one ring per core, shared by everything on it.
+//!
+//! Entries are queued by anyone during a turn and submitted with one system call; when nothing is
+//! queued and the kernel has nothing for us, a turn makes no system call at all.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Duration;
+
+use spdk_rs_sys::uring::{Cqe, Ring, RingOptions, UringError, UringFeatures};
+
+use super::core::ClientId;
+use super::mailbox::Mailbox;
+use crate::env::Memory;
+
+/// Submission entries; when more are queued in one turn, they are submitted in parts.
+const ENTRIES: u32 = 256;
+/// Completions taken from the ring before their owners run.
+const REAP_BATCH: usize = 64;
+/// Slots for registered files and for registered buffers.
+const FIXED_SLOTS: u32 = 256;
+/// A token has 48 bits; the client's number is above it in the user data.
+const TOKEN_BITS: u32 = 48;
+const TOKEN_MASK: u64 = (1 << TOKEN_BITS) - 1;
+
+/// The ring of a reactor.
+pub struct ReactorRing {
+    ring: RefCell<Ring>,
+    mailbox: Arc<Mailbox>,
+    features: UringFeatures,
+    in_flight: Cell<usize>,
+    free_files: RefCell<Vec<u32>>,
+    /// Where the arena is, when it could be registered as buffer 0.
+    fixed_arena: Option<(usize, usize)>,
+}
+
+impl ReactorRing {
+    /// The client number of the ring's own entries.
+    pub(super) const INTERNAL_CLIENT: u16 = u16::MAX;
+
+    pub(super) fn open(mailbox: &Arc<Mailbox>, memory: &Memory) -> Result<Self, UringError> {
+        let options = RingOptions { entries: ENTRIES, ..RingOptions::default() };
+        let mut ring = Ring::new(options)?;
+        let features = ring.features();
+        let files = ring.register_files_sparse(FIXED_SLOTS).is_ok();
+        let free_files = if files { (0..FIXED_SLOTS).rev().collect() } else { Vec::new() };
+        let (base, len) = memory.arena_range();
+        let registered = ring.register_buffers_sparse(1).is_ok()
+            && ring.update_buffer(0, base, len).is_ok();
+        let ring = Self {
+            ring: RefCell::new(ring),
+            mailbox: Arc::clone(mailbox),
+            features,
+            in_flight: Cell::new(0),
+            free_files: RefCell::new(free_files),
+            fixed_arena: registered.then(|| (base.addr(), len)),
+        };
+        ring.arm_bell();
+        Ok(ring)
+    }
+
+    /// What the kernel's io_uring can do.
+    #[must_use]
+    pub fn features(&self) -> &UringFeatures {
+        &self.features
+    }
+
+    /// Whether the buffer arena is registered with the ring.
+    #[must_use]
+    pub fn has_fixed_buffers(&self) -> bool {
+        self.fixed_arena.is_some()
+    }
+
+    /// The index of the registered buffer that holds these bytes.
+    #[inline(always)]
+    #[must_use]
+    pub fn fixed_buffer(&self, base: *const u8, len: usize) -> Option<u16> {
+        let (start, size) = self.fixed_arena?;
+        let offset = base.addr().wrapping_sub(start);
+        (offset < size && len <= size - offset).then_some(0)
+    }
+
+    /// Registers a file and returns its slot; none when all slots are taken.
+    pub fn register_file(&self, fd: std::os::fd::BorrowedFd<'_>) -> Option<u32> {
+        use std::os::fd::AsRawFd;
+        let slot = self.free_files.borrow_mut().pop()?;
+        match self.ring.borrow_mut().register_file(slot, fd.as_raw_fd()) {
+            Ok(()) => Some(slot),
+            Err(_) => {
+                self.free_files.borrow_mut().push(slot);
+                None
+            }
+        }
+    }
+
+    /// Gives a slot back.
+    pub fn unregister_file(&self, slot: u32) {
+        if self.ring.borrow_mut().unregister_file(slot).is_ok() {
+            self.free_files.borrow_mut().push(slot);
+        }
+    }
+
+    /// The user data that routes a completion to `client` with `token` (48 bits).
+    #[inline(always)]
+    #[must_use]
+    pub fn user_data(client: ClientId, token: u64) -> u64 {
+        u64::from(client.0) << TOKEN_BITS | token & TOKEN_MASK
+    }
+
+    /// Queues an entry. `queue` pushes exactly one and returns false when the ring is full; then
+    /// what is queued is submitted and it is called once more. False: the kernel takes no more
+    /// now, try again in a later turn.
+    #[inline]
+    pub fn push(&self, mut queue: impl FnMut(&mut Ring) -> bool) -> bool {
+        let mut ring = self.ring.borrow_mut();
+        let mut queued = queue(&mut ring);
+        if !queued {
+            queued = ring.submit().is_ok() && queue(&mut ring);
+        }
+        self.in_flight.set(self.in_flight.get() + usize::from(queued));
+        queued
+    }
+
+    /// Entries that were queued and have not completed.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
+    /// Submits what is queued and hands out what has completed.
+    #[inline(always)]
+    pub(super) fn turn(&self, complete: impl FnMut(u16, u64, i32, u32)) -> usize {
+        let ready = {
+            let mut ring = self.ring.borrow_mut();
+            if ring.queued() != 0 || ring.needs_enter() {
+                self.enter(&mut ring);
+            }
+            ring.cq_ready()
+        };
+        if ready { self.reap(complete) } else { 0 }
+    }
+
+    #[cold]
+    fn enter(&self, ring: &mut Ring) {
+        if let Err(error) = ring.submit() {
+            // EBUSY and EAGAIN pass once completions were taken; the entries stay queued.
+            tracing::debug!(%error, "io_uring_enter");
+        }
+    }
+
+    fn reap(&self, mut complete: impl FnMut(u16, u64, i32, u32)) -> usize {
+        let mut batch = [Cqe::default(); REAP_BATCH];
+        let found = self.ring.borrow_mut().reap(&mut batch);
+        for cqe in &batch[..found] {
+            let client = u16::try_from(cqe.user_data >> TOKEN_BITS).unwrap_or(u16::MAX);
+            if client == Self::INTERNAL_CLIENT {
+                self.bell_rang(cqe.flags);
+            } else {
+                if !Ring::has_more(cqe.flags) {
+                    self.in_flight.set(self.in_flight.get().saturating_sub(1));
+                }
+                complete(client, cqe.user_data & TOKEN_MASK, cqe.res, cqe.flags);
+            }
+        }
+        found
+    }
+
+    /// Lets a message from another thread end a wait on the ring.
+    fn arm_bell(&self) {
+        let user_data = u64::from(Self::INTERNAL_CLIENT) << TOKEN_BITS;
+        let armed = self
+            .ring
+            .borrow_mut()
+            .poll_multishot(self.mailbox.bell().raw_fd(), nix::libc::POLLIN as u32, user_data)
+            .is_ok();
+        if !armed {
+            tracing::warn!("io_uring is full: a message may wait until the next timer");
+        }
+    }
+
+    fn bell_rang(&self, flags: u32) {
+        self.mailbox.bell().drain();
+        if !Ring::has_more(flags) {
+            self.arm_bell();
+        }
+    }
+
+    /// Submits what is queued and waits for a completion, a message, or the time.
+    pub(super) fn wait(&self, timeout: Option<Duration>) {
+        let waited = self.ring.borrow_mut().submit_and_wait(1, timeout);
+        if let Err(error) = waited {
+            tracing::debug!(%error, "io_uring_enter");
+        }
+    }
+
+    /// Submits what is queued, before a wait on something else.
+    pub(super) fn flush(&self) {
+        let mut ring = self.ring.borrow_mut();
+        if ring.queued() != 0 {
+            self.enter(&mut ring);
+        }
+    }
+
+    /// The ring's descriptor, readable when there are completions.
+    pub(super) fn raw_fd(&self) -> std::os::fd::RawFd {
+        use std::os::fd::AsRawFd;
+        self.ring.borrow().as_raw_fd()
+    }
+}

@@ -1,9 +1,9 @@
 //! Error codes of the dialect, and constructors for the error objects that methods return.
 //!
-//! Codes below -32000 are those of the JSON-RPC 2.0 specification (section 5.1). Codes from -32000 to
-//! -32099 belong to the server; the values are those that jsonrpsee uses for the same conditions, so that a
-//! client sees one code whichever transport it came by. Methods report the failure of an operation
-//! as SPDK does, with a negative errno (-17 for EEXIST, -19 for ENODEV).
+//! Codes below -32000 are those of the JSON-RPC 2.0 specification (section 5.1). Codes from -32000
+//! to -32099 belong to the server; the values are those that jsonrpsee uses for the same
+//! conditions, so that a client sees one code whichever transport it came by. Methods report the
+//! failure of an operation as SPDK does, with a negative errno (-17 for EEXIST, -19 for ENODEV).
 
 use jsonrpsee::types::ErrorObjectOwned;
 
@@ -36,10 +36,11 @@ pub fn internal_error(message: impl Into<String>) -> ErrorObjectOwned {
     plain(INTERNAL_ERROR, message)
 }
 
-/// The failure of an operation, by errno. Either sign is accepted, and the code is the negative one.
+/// The failure of an operation, by errno. Either sign is accepted, and the code is the negative
+/// one.
 ///
-/// Zero and `i32::MIN` are no errno: they become an internal error, so that a caller which lost the real cause
-/// does not report success by accident.
+/// Zero and `i32::MIN` are no errno: they become an internal error, so that a caller which lost the
+/// real cause does not report success by accident.
 pub fn from_errno(errno: i32, message: impl Into<String>) -> ErrorObjectOwned {
     match errno.checked_abs() {
         Some(0) | None => internal_error(message),

@@ -1,20 +1,23 @@
 //! Cuts a stream of JSON values into values, without framing and without knowing where reads split.
 //!
-//! [`Framer`] is a pure state machine: bytes in, whole values out. It follows only what is needed to find a value's
-//! end (strings, escapes, brackets), and whoever takes the value parses it once.
+//! [`Framer`] is a pure state machine: bytes in, whole values out. It follows only what is needed
+//! to find a value's end (strings, escapes, brackets), and whoever takes the value parses it once.
 //!
 //! Invariants:
 //!
-//! - Every byte is looked at once, so a large value that arrives in many small pieces costs linear time.
+//! - Every byte is looked at once, so a large value that arrives in many small pieces costs linear
+//!   time.
 //! - What comes out does not depend on how the input was split.
 //! - Whatever it refuses, a JSON parser refuses too, except for the two limits (size and depth).
-//! - A stream without framing cannot be resynchronised: after an error every call returns that error.
+//! - A stream without framing cannot be resynchronised: after an error every call returns that
+//!   error.
 
 use std::ops::Range;
 
 use thiserror::Error;
 
-/// The deepest nesting that [`Framer`] can be told to accept; the parser used by methods stops at 127.
+/// The deepest nesting that [`Framer`] can be told to accept; the parser used by methods stops at
+/// 127.
 pub const MAX_DEPTH: u32 = 127;
 
 /// A buffer that grew beyond this for one large value is given back once that value has been taken.
@@ -72,7 +75,8 @@ enum State {
 #[derive(Debug)]
 pub struct Framer {
     buf: Vec<u8>,
-    /// The first byte that was not handed out: start of the current value, once `state` is not `Between`.
+    /// The first byte that was not handed out: start of the current value, once `state` is not
+    /// `Between`.
     start: usize,
     /// The first byte that was not looked at.
     scan: usize,
@@ -104,7 +108,8 @@ impl Framer {
         }
     }
 
-    /// Appends bytes of the stream. Bytes pushed after [`Framer::finish`] or after an error are ignored.
+    /// Appends bytes of the stream. Bytes pushed after [`Framer::finish`] or after an error are
+    /// ignored.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.ended || self.failed.is_some() {
             return;
@@ -113,7 +118,8 @@ impl Framer {
         self.buf.extend_from_slice(bytes);
     }
 
-    /// States that the stream ended: a number at its very end is complete now, anything else that was begun is an error.
+    /// States that the stream ended: a number at its very end is complete now, anything else that
+    /// was begun is an error.
     pub fn finish(&mut self) {
         self.ended = true;
     }
@@ -153,8 +159,8 @@ impl Framer {
         self.buf.len().saturating_sub(self.start)
     }
 
-    /// Drops what was handed out. The tail moves only when it is no longer than what is dropped, so the
-    /// cost of moving is covered by the bytes consumed.
+    /// Drops what was handed out. The tail moves only when it is no longer than what is dropped, so
+    /// the cost of moving is covered by the bytes consumed.
     fn compact(&mut self) {
         let tail = self.pending_bytes();
         if self.start == 0 || tail > self.start {
@@ -243,8 +249,8 @@ impl Framer {
         Ok(self.depth == 0)
     }
 
-    /// Runs through a string up to a quote, a backslash, or the end of what may be looked at; true when
-    /// the string was the whole value and is complete.
+    /// Runs through a string up to a quote, a backslash, or the end of what may be looked at; true
+    /// when the string was the whole value and is complete.
     fn text(&mut self) -> bool {
         let end = self.buf.len().min(self.start.saturating_add(self.max_value_bytes));
         let rest = &self.buf[self.scan..end];

@@ -27,7 +27,8 @@ pub fn call(
     })
 }
 
-/// Connects, sends one request as it is, and disconnects; see [`Client::call_raw`]. `timeout` covers all of it.
+/// Connects, sends one request as it is, and disconnects; see [`Client::call_raw`]. `timeout`
+/// covers all of it.
 ///
 /// # Errors
 ///
@@ -44,7 +45,8 @@ pub fn call_raw(
     })
 }
 
-/// Runs `work` on a runtime of its own; in a thread of its own where the calling thread already runs one.
+/// Runs `work` on a runtime of its own; in a thread of its own where the calling thread already
+/// runs one.
 fn wait<T: Send>(
     path: &Path,
     what: &str,

@@ -44,7 +44,8 @@ pub enum ClientError {
         #[source]
         source: io::Error,
     },
-    /// The answer took too long. Whether the method was executed is unknown; connect again for further calls.
+    /// The answer took too long. Whether the method was executed is unknown; connect again for
+    /// further calls.
     #[error("{path:?}: no answer to {what} within {after:?}")]
     Timeout {
         /// The socket's path.

@@ -1,7 +1,8 @@
 //! The client: calls methods over a Unix socket.
 //!
-//! One connection carries one exchange at a time. An exchange that was given up midway (a timeout, a dropped future) leaves
-//! the stream out of step, so the client refuses to use that connection again.
+//! One connection carries one exchange at a time. An exchange that was given up midway (a timeout,
+//! a dropped future) leaves the stream out of step, so the client refuses to use that connection
+//! again.
 
 pub mod blocking;
 mod error;
@@ -24,7 +25,8 @@ use crate::framing::{Framer, MAX_DEPTH};
 /// How long a call may take unless [`Client::set_timeout`] says otherwise; as SPDK's `rpc.py`.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest answer that is accepted, in bytes: several of a server's longest responses, for batches.
+/// The longest answer that is accepted, in bytes: several of a server's longest responses, for
+/// batches.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes asked of the kernel at once.
@@ -85,8 +87,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::NotRunning`] if nobody serves the path, [`ClientError::Denied`] if it is another user's,
-    /// [`ClientError::Timeout`] if the server accepts nobody for [`DEFAULT_TIMEOUT`].
+    /// [`ClientError::NotRunning`] if nobody serves the path, [`ClientError::Denied`] if it is
+    /// another user's, [`ClientError::Timeout`] if the server accepts nobody for
+    /// [`DEFAULT_TIMEOUT`].
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
         let stream = timeout(DEFAULT_TIMEOUT, connect(path)).await.map_err(|_| {
             let what = "the connection".to_owned();
@@ -111,7 +114,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Rpc`] if the server answered with an error; else the connection cannot be used any more.
+    /// [`ClientError::Rpc`] if the server answered with an error; else the connection cannot be
+    /// used any more.
     pub async fn call(
         &mut self,
         method: &str,
@@ -196,12 +200,13 @@ impl Client {
         Ok(outcomes.collect())
     }
 
-    /// Sends a request or batch as it is and returns the answer as it comes; nothing when it holds only notifications.
+    /// Sends a request or batch as it is and returns the answer as it comes; nothing when it holds
+    /// only notifications.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Protocol`] if `request` is not one JSON object or array; else as [`Client::call`].
-    /// Errors that the server answers are part of the returned answer.
+    /// [`ClientError::Protocol`] if `request` is not one JSON object or array; else as
+    /// [`Client::call`]. Errors that the server answers are part of the returned answer.
     pub async fn call_raw(&mut self, request: &str) -> Result<Option<Box<RawValue>>, ClientError> {
         let value: Value = serde_json::from_str(request)
             .map_err(|error| self.protocol(format!("the request is not JSON: {error}")))?;
@@ -291,8 +296,8 @@ impl Client {
         if !answered {
             return sent.map(|()| None).map_err(|source| self.io("send the request", source));
         }
-        // A server that refuses a connection or a request may stop reading before everything is sent; why it did is
-        // in the answer that waits to be read.
+        // A server that refuses a connection or a request may stop reading before everything is
+        // sent; why it did is in the answer that waits to be read.
         match (self.receive().await, sent) {
             (Ok(answer), _) => Ok(Some(answer)),
             (Err(_), Err(source)) => Err(self.io("send the request", source)),
@@ -333,7 +338,8 @@ impl Client {
     }
 }
 
-/// Connects; waits while the server's queue of connections is full, which the kernel reports as EAGAIN.
+/// Connects; waits while the server's queue of connections is full, which the kernel reports as
+/// EAGAIN.
 async fn connect(path: &Path) -> Result<UnixStream, ClientError> {
     loop {
         let source = match UnixStream::connect(path).await {

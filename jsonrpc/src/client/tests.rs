@@ -7,7 +7,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-/// A server that takes one connection, reads once, and answers with fixed bytes; it keeps the connection if `hold`.
+/// A server that takes one connection, reads once, and answers with fixed bytes; it keeps the
+/// connection if `hold`.
 fn script(answer: &'static str, hold: bool) -> (TempDir, PathBuf, JoinHandle<String>) {
     let dir = tempdir().unwrap();
     let path = dir.path().join("s");

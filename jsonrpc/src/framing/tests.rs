@@ -3,7 +3,8 @@ use serde_json::value::RawValue;
 
 use super::*;
 
-/// Everything that comes out of `input` when it arrives in the pieces that `cuts` makes, and how it ended.
+/// Everything that comes out of `input` when it arrives in the pieces that `cuts` makes, and how it
+/// ended.
 fn frames(input: &[u8], cuts: &[usize], max: usize, depth: u32) -> (Vec<Vec<u8>>, FramerEnd) {
     let mut framer = Framer::new(max, depth);
     let mut out = Vec::new();
@@ -37,7 +38,8 @@ fn whole(input: &str) -> (Vec<String>, FramerEnd) {
     (values.into_iter().map(|value| String::from_utf8(value).unwrap()).collect(), end)
 }
 
-/// What serde_json's stream reader makes of the same input: the valid values, and whether it ended cleanly.
+/// What serde_json's stream reader makes of the same input: the valid values, and whether it ended
+/// cleanly.
 fn oracle(input: &[u8]) -> (Vec<Vec<u8>>, bool) {
     let mut out = Vec::new();
     for value in serde_json::Deserializer::from_slice(input).into_iter::<&RawValue>() {

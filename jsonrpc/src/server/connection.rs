@@ -1,7 +1,8 @@
 //! One connection: a reader that executes requests in order, and a writer that sends their answers.
 //!
-//! Both run in one task. Answers pass between them through a queue bounded in bytes: when the peer does not read, the
-//! queue fills, the reader waits in [`Output::send`], and nothing more is read or executed.
+//! Both run in one task. Answers pass between them through a queue bounded in bytes: when the peer
+//! does not read, the queue fills, the reader waits in [`Output::send`], and nothing more is read
+//! or executed.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -24,8 +25,9 @@ const READ_BYTES: usize = 16 * 1024;
 /// Answers that may wait beside the limit in bytes; small answers cost more than their bytes.
 const QUEUE_ANSWERS: usize = 256;
 
-/// How long input is read and dropped after a refusal. Closing a Unix socket with input unread makes the peer's
-/// next write fail, and a peer in the midst of a long request would never look at the answer.
+/// How long input is read and dropped after a refusal. Closing a Unix socket with input unread
+/// makes the peer's next write fail, and a peer in the midst of a long request would never look at
+/// the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The connection's writing side is gone.
@@ -55,12 +57,9 @@ pub(super) async fn serve(
         let out = Output { queue, budget: &budget, stats };
         read(read_half, &dispatcher, &out, &mut stop).await
     };
-    let writer = async {
-        let result = write(write_half, answers, limits.write_timeout).await;
-        // Whoever waits for room learns that there will be none.
-        budget.permits.close();
-        result
-    };
+    // When this ends early it drops the queue, and with it the answers that take up room: whoever
+    // waits for either learns that there is no use.
+    let writer = write(write_half, answers, limits.write_timeout);
     let (end, written) = tokio::join!(reader, writer);
     let connection = dispatcher.connection.0;
     match written {

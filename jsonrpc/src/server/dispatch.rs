@@ -5,7 +5,8 @@
 //! - The id of a request comes back byte for byte, so numbers of any size and precision survive.
 //! - A notification is never answered, not even with an error (JSON-RPC 2.0, section 4.1).
 //! - The answers of a batch leave one by one as they are made: a large batch needs no large buffer.
-//! - A method that was begun runs to its end even when its connection dies, so nothing is left half done.
+//! - A method that was begun runs to its end even when its connection dies, so nothing is left half
+//!   done.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -169,8 +170,8 @@ impl Dispatcher<'_> {
         request.id.map(|_| reply)
     }
 
-    /// Runs the method itself. jsonrpsee's `Id` cannot hold every JSON-RPC id (negative, fractional and
-    /// large numbers), so methods run under a null id, which [`with_id`] replaces.
+    /// Runs the method itself. jsonrpsee's `Id` cannot hold every JSON-RPC id (negative, fractional
+    /// and large numbers), so methods run under a null id, which [`with_id`] replaces.
     async fn invoke(&self, request: &Request<'_>) -> Result<MethodResponse, ErrorObjectOwned> {
         let name: &str = &request.method;
         let Some(method) = self.methods.method(name) else {
@@ -258,7 +259,8 @@ impl fmt::Display for RequestError {
 }
 
 impl<'a> Request<'a> {
-    /// Reads a request object. The error does not tell bad JSON from a bad request; [`diagnose`] does.
+    /// Reads a request object. The error does not tell bad JSON from a bad request; [`diagnose`]
+    /// does.
     fn parse(text: &'a str) -> Result<Self, RequestError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -300,7 +302,8 @@ fn is_id(raw: &str) -> bool {
     raw == "null" || raw.starts_with(|c: char| matches!(c, '"' | '-' | '0'..='9'))
 }
 
-/// Deserializes a member that is there, null included; serde's own `Option` would take null for absence.
+/// Deserializes a member that is there, null included; serde's own `Option` would take null for
+/// absence.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
@@ -321,7 +324,8 @@ fn salvaged_id(text: &str) -> &str {
     }
 }
 
-/// The error for text that could not be used: a parse error if it is not JSON, else an invalid request.
+/// The error for text that could not be used: a parse error if it is not JSON, else an invalid
+/// request.
 fn diagnose(text: &str, reason: impl ToString) -> ErrorObjectOwned {
     match serde_json::from_str::<&RawValue>(text) {
         Ok(_) => codes::invalid_request(reason),

@@ -9,11 +9,12 @@ use crate::framing::MAX_DEPTH;
 /// Limits of a server. Start from [`Limits::default`] and change what differs.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// The longest request or batch in bytes, at least 1. Default 32 MiB. A longer one is answered with
-    /// [`codes::REQUEST_TOO_LARGE`](crate::codes::REQUEST_TOO_LARGE) and its connection is closed.
+    /// The longest request or batch in bytes, at least 1. Default 32 MiB. A longer one is answered
+    /// with [`codes::REQUEST_TOO_LARGE`](crate::codes::REQUEST_TOO_LARGE) and its connection is
+    /// closed.
     pub max_request_bytes: usize,
-    /// The longest response in bytes, at least 1024. Default 32 MiB, which is SPDK's. A longer one becomes the error
-    /// [`codes::RESPONSE_TOO_LARGE`](crate::codes::RESPONSE_TOO_LARGE).
+    /// The longest response in bytes, at least 1024. Default 32 MiB, which is SPDK's. A longer one
+    /// becomes the error [`codes::RESPONSE_TOO_LARGE`](crate::codes::RESPONSE_TOO_LARGE).
     pub max_response_bytes: usize,
     /// The deepest nesting of a request, 1 to 127. Default 64, which is SPDK's.
     pub max_depth: u32,
@@ -21,15 +22,16 @@ pub struct Limits {
     pub max_batch_requests: usize,
     /// The most connections at once, at least 1. Default 64, which is SPDK's.
     pub max_connections: usize,
-    /// Bytes of finished responses that may wait for one peer to read them, at least 1. Default 1 MiB.
-    /// No further request of that peer is executed while more than this waits. One response longer
-    /// than this may wait alone.
+    /// Bytes of finished responses that may wait for one peer to read them, at least 1. Default 1
+    /// MiB. No further request of that peer is executed while more than this waits. One response
+    /// longer than this may wait alone.
     pub max_buffered_bytes: usize,
     /// A peer that takes no byte of a waiting response for this long is disconnected. Default 30 s.
     pub write_timeout: Duration,
     /// At shutdown, requests in execution and responses that wait get this long. Default 5 s.
     pub shutdown_grace: Duration,
-    /// Users that may connect, by effective user id; `None` leaves it to the mode of the socket. Default `None`.
+    /// Users that may connect, by effective user id; `None` leaves it to the mode of the socket.
+    /// Default `None`.
     pub allow_uids: Option<Vec<u32>>,
 }
 

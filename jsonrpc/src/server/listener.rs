@@ -2,13 +2,14 @@
 //!
 //! Invariants:
 //!
-//! - Of processes that take the same path at once, one wins: each holds an exclusive `flock(2)` on `<path>.lock`
-//!   from before it looks at the path until after it has removed its socket. This is also SPDK's
-//!   convention, so an SPDK target and this server exclude each other.
-//! - A socket that somebody answers is never taken, lock or not. One that nobody answers is left by a dead process.
-//! - Nobody can connect while the socket's mode is wider than 0600: the mode is set on the unbound socket, which Linux
-//!   carries over to the file that `bind(2)` makes; and connections are possible only after
-//!   `listen(2)`, before which the mode of the file is checked.
+//! - Of processes that take the same path at once, one wins: each holds an exclusive `flock(2)` on
+//!   `<path>.lock` from before it looks at the path until after it has removed its socket. This is
+//!   also SPDK's convention, so an SPDK target and this server exclude each other.
+//! - A socket that somebody answers is never taken, lock or not. One that nobody answers is left by
+//!   a dead process.
+//! - Nobody can connect while the socket's mode is wider than 0600: the mode is set on the unbound
+//!   socket, which Linux carries over to the file that `bind(2)` makes; and connections are
+//!   possible only after `listen(2)`, before which the mode of the file is checked.
 //! - At the end the socket file is removed only if it is still the inode that was made here.
 
 use std::fs::{self, File, FileType, OpenOptions, TryLockError};
@@ -29,7 +30,8 @@ use nix::sys::stat::{Mode, fchmod};
 
 use crate::error::ServerError;
 
-/// The longest path of a socket: `sun_path` has 108 bytes (unix(7)), the last for the terminating zero.
+/// The longest path of a socket: `sun_path` has 108 bytes (unix(7)), the last for the terminating
+/// zero.
 pub(crate) const PATH_BYTES_MAX: usize = 107;
 
 /// The socket's mode: its owner may connect, and nobody else.
@@ -81,8 +83,8 @@ pub(super) fn take(path: &Path) -> Result<(UnixListener, SocketFile), ServerErro
     let fd = bind_private(path)?;
     let meta = fs::symlink_metadata(path).map_err(io_error(path, "look at the new socket"))?;
     let file = SocketFile { path: absolute, identity: Some((meta.dev(), meta.ino())), _lock: lock };
-    // A umask that takes rights from the owner makes the mode narrower than it should be, and a kernel other than Linux may
-    // ignore the mode of the unbound socket. Nobody can connect yet.
+    // A umask that takes rights from the owner makes the mode narrower than it should be, and a
+    // kernel other than Linux may ignore the mode of the unbound socket. Nobody can connect yet.
     if meta.mode() & 0o7777 != SOCKET_MODE {
         fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
             .map_err(io_error(path, "set the mode of the socket"))?;
@@ -91,7 +93,8 @@ pub(super) fn take(path: &Path) -> Result<(UnixListener, SocketFile), ServerErro
     Ok((UnixListener::from(fd), file))
 }
 
-/// Makes a socket and its file. On Linux the file has the mode of the unbound socket, less the umask, from its first moment on.
+/// Makes a socket and its file. On Linux the file has the mode of the unbound socket, less the
+/// umask, from its first moment on.
 fn bind_private(path: &Path) -> Result<OwnedFd, ServerError> {
     let fd = socket(AddressFamily::Unix, SockType::Stream, socket_flags(), None)
         .map_err(nix_error(path, "create a socket"))?;
@@ -202,29 +205,38 @@ impl LockFile {
         path.push(".lock");
         let path = PathBuf::from(path);
         loop {
-            let mut file = Self::open(&path).map_err(io_error(&path, "open the lock file"))?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    let pid = Self::holder(&mut file);
-                    return Err(ServerError::InUse { path: socket.to_owned(), pid });
-                }
-                Err(TryLockError::Error(error)) => {
-                    return Err(io_error(&path, "lock the lock file")(error));
-                }
-            }
-            // The previous holder may have removed the file between our opening and locking it; a lock on a
-            // removed file excludes nobody.
-            let mut lock = Self { path: path.clone(), file };
-            if lock.is_current() {
-                lock.note_holder().map_err(io_error(&path, "write the lock file"))?;
+            let file = Self::open(&path).map_err(io_error(&path, "open the lock file"))?;
+            if let Some(lock) = Self::claim(socket, path.clone(), file)? {
                 return Ok(lock);
             }
         }
     }
 
-    /// Opens the file, or makes it. An existing file is opened without `O_CREAT`, which kernels with
-    /// `fs.protected_regular` refuse for another user's file in a sticky directory.
+    /// Locks an opened lock file; none if the path does not name it any more. Its previous holder
+    /// may have removed it since it was opened, and a lock on a removed file excludes nobody.
+    fn claim(socket: &Path, path: PathBuf, mut file: File) -> Result<Option<Self>, ServerError> {
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let pid = Self::holder(&mut file);
+                return Err(ServerError::InUse { path: socket.to_owned(), pid });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(io_error(&path, "lock the lock file")(error));
+            }
+        }
+        let mut lock = Self { path, file };
+        if !lock.is_current() {
+            return Ok(None);
+        }
+        match lock.note_holder() {
+            Ok(()) => Ok(Some(lock)),
+            Err(error) => Err(io_error(&lock.path, "write the lock file")(error)),
+        }
+    }
+
+    /// Opens the file, or makes it. An existing file is opened without `O_CREAT`, which kernels
+    /// with `fs.protected_regular` refuse for another user's file in a sticky directory.
     fn open(path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());

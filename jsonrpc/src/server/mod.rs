@@ -1,8 +1,9 @@
-//! The server: takes a socket path, accepts connections and serves the methods of a jsonrpsee module.
+//! The server: takes a socket path, accepts connections and serves the methods of a jsonrpsee
+//! module.
 //!
-//! It runs on any tokio runtime with I/O and time enabled, current-thread or multi-thread. Synchronous methods run in
-//! the connection's task, so they must not block; on a current-thread runtime they hold up every
-//! other connection while they run.
+//! It runs on any tokio runtime with I/O and time enabled, current-thread or multi-thread.
+//! Synchronous methods run in the connection's task, so they must not block; on a current-thread
+//! runtime they hold up every other connection while they run.
 
 mod connection;
 mod dispatch;
@@ -31,14 +32,15 @@ use crate::error::ServerError;
 /// Refusals in delivery at once; connections beyond are closed without a word.
 const REFUSALS_MAX: usize = 64;
 
-/// The pause after a failed `accept(2)`, which mostly means that the process is out of file descriptors.
+/// The pause after a failed `accept(2)`, which mostly means that the process is out of file
+/// descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The errno of a user who may not connect.
 const EACCES: i32 = 13;
 
-/// Who is at the other end, as the kernel reported it when the connection was made (`SO_PEERCRED`, unix(7)).
-/// Methods find it in their `Extensions`.
+/// Who is at the other end, as the kernel reported it when the connection was made (`SO_PEERCRED`,
+/// unix(7)). Methods find it in their `Extensions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerCredentials {
     /// Process id; none when it is of another PID namespace.
@@ -49,7 +51,8 @@ pub struct PeerCredentials {
     pub gid: u32,
 }
 
-/// A server that holds its path and listens; [`Server::run`] serves. Dropping it gives the path back.
+/// A server that holds its path and listens; [`Server::run`] serves. Dropping it gives the path
+/// back.
 #[derive(Debug)]
 pub struct Server {
     listener: std::os::unix::net::UnixListener,
@@ -69,7 +72,8 @@ struct Shared {
 impl Server {
     /// Takes `path` and listens there, mode 0600. Clients that connect wait until [`Server::run`].
     ///
-    /// The path of a live process is refused, that of a dead one is taken over; see `docs/jsonrpc.md`.
+    /// The path of a live process is refused, that of a dead one is taken over; see
+    /// `docs/jsonrpc.md`.
     ///
     /// # Errors
     ///
@@ -95,8 +99,9 @@ impl Server {
         Arc::clone(&self.shared.stats)
     }
 
-    /// Serves until `shutdown` completes, then closes gracefully: the socket goes away, no further request is begun,
-    /// those in execution are answered, and after [`Limits::shutdown_grace`] what is left is cut off.
+    /// Serves until `shutdown` completes, then closes gracefully: the socket goes away, no further
+    /// request is begun, those in execution are answered, and after [`Limits::shutdown_grace`] what
+    /// is left is cut off.
     ///
     /// # Errors
     ///

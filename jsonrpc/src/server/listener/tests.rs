@@ -168,6 +168,21 @@ fn of_many_that_race_for_a_stale_path_one_wins() {
 }
 
 #[test]
+fn a_lock_on_a_file_that_was_removed_or_replaced_does_not_count() {
+    let (dir, path) = dir();
+    let lock_path = dir.path().join("rpc.sock.lock");
+    let held = LockFile::take(&path).unwrap();
+    let opened = LockFile::open(&lock_path).unwrap();
+    drop(held);
+    let again = opened.try_clone().unwrap();
+    assert!(LockFile::claim(&path, lock_path.clone(), opened).unwrap().is_none());
+    // Another process has made a new file, and holds it.
+    let _held = LockFile::take(&path).unwrap();
+    assert!(LockFile::claim(&path, lock_path.clone(), again).unwrap().is_none());
+    assert!(lock_path.exists(), "the other holder's lock file was removed");
+}
+
+#[test]
 fn the_path_can_be_taken_again_and_again_under_contention() {
     // Holders that come and go must never hold at the same time, though each removes the lock file.
     let (_dir, path) = dir();

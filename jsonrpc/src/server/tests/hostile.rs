@@ -120,7 +120,8 @@ async fn a_half_sent_request_waits_and_its_peers_end_ends_it() {
 async fn flood(stream: &UnixStream, bytes: usize) {
     let text = request(1, "bytes", &format!("[{bytes}]"));
     let (mut sent, mut idle) = (0, 0);
-    // Unanswered requests fill the socket's buffer sooner or later; that nothing moves for a while shows it.
+    // Unanswered requests fill the socket's buffer sooner or later; that nothing moves for a while
+    // shows it.
     while idle < 20 {
         let rest = &text.as_bytes()[sent % text.len()..];
         match stream.try_write(rest) {

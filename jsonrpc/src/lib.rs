@@ -1,1 +1,25 @@
-//! JSON-RPC 2.0 in the dialect of SPDK.
+//! JSON-RPC 2.0 in the dialect of SPDK: a Unix-socket server and a client.
+//!
+//! The dialect is plain JSON-RPC 2.0 sent as a stream of JSON values with no framing between them,
+//! over a Unix socket of mode 0600. Methods are those of a [`jsonrpsee::RpcModule`], so that the
+//! same module can be served over HTTP by jsonrpsee's own server. This crate knows nothing of
+//! storage.
+//!
+//! Invariants:
+//!
+//! - Memory per connection is bounded whatever the peer sends, or refuses to read ([`Limits`]).
+//! - Requests of one connection are executed and answered in order; connections run concurrently.
+//! - A method that panics costs one error answer, never the connection or the process.
+//! - A socket path is taken from a dead process only, and a path that is not a socket is never
+//!   removed.
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod codes;
+mod error;
+pub mod framing;
+pub mod server;
+
+pub use client::{Client, ClientError};
+pub use error::ServerError;
+pub use server::{Limits, PeerCredentials, Server, ServerStats};

@@ -38,8 +38,8 @@ skip() {
 }
 
 # step MODE NAME COMMAND…: runs the command and records what became of it. MODE `live` shows the output while it
-# comes; MODE `quiet` shows it only when the command fails or when it left a note (see below).
-# A line that starts with "note: " becomes the remark of the row in the table.
+# comes; MODE `quiet` shows it only in the summary, and only when the command failed.
+# A line that starts with "remark: " becomes the remark of the row in the table.
 step() {
     local mode=$1 name=$2 log began took status note result=passed
     shift 2
@@ -54,7 +54,7 @@ step() {
         status=$?
     fi
     took=$(($(now_ms) - began))
-    note=$(grep -a '^note: ' "$log" | tail -n 1 | cut -c 7-)
+    note=$(grep -a '^remark: ' "$log" | tail -n 1 | cut -c 9-)
     if ((status == SKIPPED)); then
         result=skipped
         note=${note:-$(tail -n 1 "$log")}
@@ -79,7 +79,7 @@ summary() {
                 failed=$((failed + 1))
                 printf '\n---- %s ----\n' "${step_names[i]}"
                 if [[ -n ${step_logs[i]} ]]; then
-                    tail -n "$tail_lines" "${step_logs[i]}"
+                    grep -av '^remark: ' "${step_logs[i]}" | tail -n "$tail_lines"
                 fi
                 ;;
         esac

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Rules about the sources that no compiler checks. Usage: ci/rules.py size|unsafe|forbid|imports|paths
 
-Each rule prints what it found, one finding per line, then a line "note: …" that sums up, and exits with 1 when the
+Each rule prints what it found, one finding per line, then a line "remark: …" that sums up, and exits with 1 when the
 rule is broken. Needs only the standard library.
 """
 
@@ -352,7 +352,7 @@ def main():
     broken, note = RULES[sys.argv[1]](repository_files())
     for finding in broken:
         print(finding)
-    print(f"note: {note}")
+    print(f"remark: {note}")
     sys.exit(1 if broken else 0)
 
 

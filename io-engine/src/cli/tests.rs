@@ -1,0 +1,113 @@
+//! Command lines as people type them.
+
+use super::*;
+use crate::perf::workload::Pattern;
+
+fn parse(line: &str) -> Result<Invocation, clap::Error> {
+    Invocation::parse(std::iter::once("io-engine").chain(line.split_whitespace()))
+}
+
+fn daemon(line: &str) -> DaemonArgs {
+    match parse(line) {
+        Ok(Invocation::Daemon(args)) => args,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn clap_finds_no_contradiction_in_the_definitions() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_daemon_is_the_default() {
+    let args = daemon("");
+    assert_eq!(args.rpc_socket, PathBuf::from("/var/tmp/spdk.sock"));
+    assert_eq!((args.env.mem_size, args.env.poll_mode), (256, PollMode::Adaptive));
+    assert!(args.bdev.is_empty() && args.json.is_none() && args.env.spin_us.is_none());
+    assert_eq!(args.log.filter("info"), "info");
+
+    let args = daemon(
+        "-m 0x3 -s 512 --huge-dir /mnt/huge -r /tmp/a.sock --json c.json --spin-us 50 -L warn \
+         -L io_engine=debug --log-format json --bdev malloc:///a?size_mb=8 --bdev null:///b",
+    );
+    assert_eq!(args.env.reactor_mask.as_deref(), Some("0x3"));
+    assert_eq!((args.env.mem_size, args.env.spin_us), (512, Some(50)));
+    assert_eq!(args.log.filter("info"), "warn,io_engine=debug");
+    assert_eq!(args.log.log_format, LogFormat::Json);
+    let names: Vec<_> = args.bdev.iter().map(|uri| uri.name()).collect();
+    assert_eq!(names, [Ok("a"), Ok("b")]);
+}
+
+#[test]
+fn sub_commands() {
+    let Ok(Invocation::Perf(perf)) = parse("perf malloc:///a?size_mb=8 -w verify -l 0") else {
+        panic!("perf")
+    };
+    assert_eq!((perf.pattern, perf.uris.len()), (Pattern::Verify, 1));
+
+    let Ok(Invocation::Rpc(rpc)) = parse(r#"rpc -r /tmp/a.sock bdev_get_bdevs {"name":"a"}"#)
+    else {
+        panic!("rpc")
+    };
+    assert_eq!(
+        (rpc.method.as_str(), rpc.client.rpc_socket.to_str()),
+        ("bdev_get_bdevs", Some("/tmp/a.sock"))
+    );
+    assert_eq!(rpc.params, Some(serde_json::json!({"name": "a"})));
+
+    let bdev = |line: &str| match parse(line) {
+        Ok(Invocation::Bdev(args)) => args.command,
+        other => panic!("{line}: {other:?}"),
+    };
+    assert!(matches!(
+        bdev("bdev list"),
+        BdevCommand::List { name: None, output: OutputFormat::Table }
+    ));
+    assert!(matches!(
+        bdev("bdev list a -o json"),
+        BdevCommand::List { name: Some(_), output: OutputFormat::Json }
+    ));
+    let BdevCommand::Create { uri } = bdev("bdev -r /tmp/a create aio:///dev/sdb") else {
+        panic!("create")
+    };
+    assert_eq!(uri.file_path(), Ok("/dev/sdb"));
+    assert!(matches!(bdev("bdev destroy a"), BdevCommand::Destroy { name } if name == "a"));
+}
+
+#[test]
+fn wrong_lines_are_usage_errors_that_name_the_reason() {
+    for (line, reason) in [
+        ("-m 0x1 -l 0", "cannot be used with"),
+        ("--no-huge --huge-dir /mnt", "cannot be used with"),
+        ("-s 0", "1..="),
+        ("--poll-mode fast", "possible values: busy, adaptive"),
+        ("--poll-mode busy --spin-us 5", "--spin-us has no meaning with --poll-mode busy"),
+        ("perf null:///a --poll-mode busy --spin-us 5", "--spin-us has no meaning"),
+        ("perf null:///a -M 5", "-w randread has no mix"),
+        ("--bdev disk0", "it has no scheme"),
+        ("--log-format xml", "possible values: text, json"),
+        ("-L io_engine=loud", "error parsing level filter"),
+        ("-r /tmp/a rpc x", "subcommand"),
+        ("serve", "unrecognized subcommand"),
+        ("rpc", "<METHOD>"),
+        ("rpc m 5", "a JSON object or array"),
+        ("rpc m {", "it is not JSON"),
+        ("bdev", "Usage: io-engine bdev"),
+        ("bdev create a", "it has no scheme"),
+        ("bdev list -o xml", "possible values: table, json"),
+    ] {
+        let error = parse(line).expect_err(line);
+        assert!(error.to_string().contains(reason), "{line}: {error}");
+        assert!(error.use_stderr() && error.exit_code() == 2, "{line}");
+    }
+}
+
+#[test]
+fn help_is_no_error_and_lists_the_exit_codes() {
+    for line in ["--help", "--version", "perf --help", "bdev list --help"] {
+        assert!(!parse(line).expect_err(line).use_stderr(), "{line}");
+    }
+    let help = parse("--help").expect_err("help").to_string();
+    assert!(help.contains("Exit codes:") && help.contains("/var/tmp/spdk.sock"), "{help}");
+}

@@ -181,9 +181,16 @@ impl NvmeStatus {
     }
 }
 
+impl Default for NvmeStatus {
+    fn default() -> Self {
+        Self::SUCCESS
+    }
+}
+
 impl fmt::Display for NvmeStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = NAMED.iter().find(|(s, _)| s.0 & 0x7ff == self.0 & 0x7ff).map(|&(_, text)| text);
+        let words =
+            NAMED.iter().find(|(s, _)| s.0 & 0x7ff == self.0 & 0x7ff).map(|&(_, text)| text);
         let words = words.unwrap_or("NVMe status");
         write!(f, "{words} (SCT {:#x}, SC {:#04x}", self.sct(), self.sc())?;
         f.write_str(if self.do_not_retry() { ", do not retry)" } else { ")" })

@@ -54,6 +54,13 @@ impl fmt::Debug for Ring {
     }
 }
 
+impl std::os::fd::AsRawFd for Ring {
+    /// The ring's descriptor: readable when completions are ready to be taken.
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+}
+
 impl Ring {
     /// Makes a ring, with as many of the kernel's optimisations as it has.
     ///

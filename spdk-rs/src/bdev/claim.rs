@@ -101,7 +101,12 @@ impl Claims {
         self.opened.retain(|opened| opened.id != id);
     }
 
-    pub(super) fn claim(&mut self, device: &str, id: u64, kind: ClaimKind) -> Result<(), ClaimError> {
+    pub(super) fn claim(
+        &mut self,
+        device: &str,
+        id: u64,
+        kind: ClaimKind,
+    ) -> Result<(), ClaimError> {
         let conflict =
             self.claims_but(id).find(|&(_, other)| [kind, other] != [ClaimKind::ReadOnly; 2]);
         if let Some((holder, other)) = conflict {
@@ -111,9 +116,8 @@ impl Claims {
         if kind == ClaimKind::ExclusiveWrite && !own_write {
             return Err(ClaimError::NotWritable { device: device.to_owned() });
         }
-        let writers = |opened: &&Opened| {
-            opened.write && (opened.id != id || kind == ClaimKind::ReadOnly)
-        };
+        let writers =
+            |opened: &&Opened| opened.write && (opened.id != id || kind == ClaimKind::ReadOnly);
         if let Some(writer) = self.opened.iter().find(writers) {
             let (device, writer) = (device.to_owned(), writer.owner.clone());
             return Err(ClaimError::Written { device, writer });

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::Bdev;
 use super::claim::{ClaimError, ClaimKind};
 use super::core::BdevCore;
 use super::events::EventListener;
 use super::handle::IoHandle;
-use super::Bdev;
 use crate::reactor::Reactor;
 
 /// An open device. Closed when the last handle and the last clone of the pointer are gone.

@@ -23,8 +23,7 @@ const STEP_BYTES: u64 = 256 << 10;
 #[cold]
 pub(super) fn start(channel: &Channel, io: BdevIo) {
     let kind = io.kind();
-    let Some(shared) = channel.shared().filter(|_| channel.bdev().io_types().contains(kind))
-    else {
+    let Some(shared) = channel.shared().filter(|_| channel.bdev().io_types().contains(kind)) else {
         io.complete(NvmeStatus::INVALID_OPCODE);
         return;
     };

@@ -183,7 +183,12 @@ impl IoHandle {
     }
 
     /// Writes a buffer to blocks; when it completes the data are on the medium.
-    pub fn write_fua(&self, buf: impl Into<IoBuf>, offset_blocks: u64, num_blocks: u64) -> IoFuture {
+    pub fn write_fua(
+        &self,
+        buf: impl Into<IoBuf>,
+        offset_blocks: u64,
+        num_blocks: u64,
+    ) -> IoFuture {
         let request = IoRequest::new(IoType::Write, offset_blocks, num_blocks, buf.into());
         self.submit_async(request.fua(true))
     }
@@ -289,7 +294,8 @@ impl IoHandle {
         }
         let blocks = self.num_blocks();
         if kind == IoType::Copy
-            && (request.source_blocks > blocks || request.num_blocks > blocks - request.source_blocks)
+            && (request.source_blocks > blocks
+                || request.num_blocks > blocks - request.source_blocks)
         {
             return Err(NvmeStatus::LBA_OUT_OF_RANGE);
         }
@@ -309,8 +315,7 @@ impl IoHandle {
         let IoRequest { kind, flags, offset_blocks, num_blocks, source_blocks, buf } = request;
         let flags = flags & IoFlags::FUA;
         let argument = source_blocks;
-        let request =
-            Request { kind, flags, offset_blocks, num_blocks, argument, buf, done, tag };
+        let request = Request { kind, flags, offset_blocks, num_blocks, argument, buf, done, tag };
         let core = self.channel.core();
         core.start(&self.channel, request).map_err(|buf| Refused { status: NO_SLOT, buf })
     }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
+use super::IoType;
 use super::core::BdevCore;
 use super::slot::{DRIVER_CONTEXT_BYTES, IoSlot, SlotList, State};
-use super::IoType;
 use crate::NvmeStatus;
 use crate::env::IoVec;
 use crate::env::SharedRegion;

@@ -103,8 +103,7 @@ impl Registry {
         let bdev = {
             let mut devices = self.lock();
             let found = find(&devices, name);
-            let bdev =
-                found.ok_or_else(|| RegistryError::NotFound { name: name.to_owned() })?;
+            let bdev = found.ok_or_else(|| RegistryError::NotFound { name: name.to_owned() })?;
             devices.remove(bdev.name());
             bdev
         };

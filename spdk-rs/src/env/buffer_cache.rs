@@ -43,7 +43,8 @@ impl SizeClass {
 
     /// The class of a capacity in bytes.
     pub(super) fn of(capacity: usize) -> Self {
-        let cached = capacity.is_power_of_two() && (PAGE_BYTES..=CACHED_BYTES_MAX).contains(&capacity);
+        let cached =
+            capacity.is_power_of_two() && (PAGE_BYTES..=CACHED_BYTES_MAX).contains(&capacity);
         if cached { Self::CACHED[(capacity / PAGE_BYTES).ilog2() as usize] } else { Self::Uncached }
     }
 

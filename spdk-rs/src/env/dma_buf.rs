@@ -5,8 +5,8 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::iovec::IoVec;
 use super::buffer_cache::SizeClass;
+use super::iovec::IoVec;
 use super::memory::{Arena, PAGE_BYTES};
 use super::{BufferCache, MemoryError};
 

@@ -24,10 +24,11 @@ impl FreeMap {
 
     /// Takes `pages` pages whose first page number is a multiple of `align` (in pages).
     pub(super) fn take(&mut self, pages: usize, align: usize) -> Option<usize> {
-        let (size, start, first) = self.by_size.range((pages, 0)..).find_map(|&(size, start)| {
-            let first = start.next_multiple_of(align);
-            (first - start + pages <= size).then_some((size, start, first))
-        })?;
+        let (size, start, first) =
+            self.by_size.range((pages, 0)..).find_map(|&(size, start)| {
+                let first = start.next_multiple_of(align);
+                (first - start + pages <= size).then_some((size, start, first))
+            })?;
         self.remove(start, size);
         if first > start {
             self.insert(start, first - start);

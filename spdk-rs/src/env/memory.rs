@@ -3,7 +3,10 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-#[expect(clippy::disallowed_types, reason = "the arena's free map is used on the slow path only")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "the arena's free map is used on the slow path only"
+)]
 use std::sync::Mutex;
 
 use spdk_rs_sys::hugepage::{self, PageKind, Region};
@@ -94,7 +97,10 @@ pub struct Memory {
 
 /// The mapped region and its free pages.
 #[derive(Debug)]
-#[expect(clippy::disallowed_types, reason = "taken when a buffer is made or a cache refilled, never per I/O")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "taken when a buffer is made or a cache refilled, never per I/O"
+)]
 pub(super) struct Arena {
     region: Region,
     free: Mutex<FreeMap>,
@@ -430,7 +436,8 @@ mod tests {
         let memory = Memory::ordinary(2 << 20).unwrap();
         let region = memory.map_region(1 << 20).unwrap();
         region.fill((1 << 20) - 8, 8, 7);
-        let over = std::panic::catch_unwind(|| region.fill((1 << 20) - 8, 9, 7));
+        let beyond = std::panic::AssertUnwindSafe(|| region.fill((1 << 20) - 8, 9, 7));
+        let over = std::panic::catch_unwind(beyond);
         assert!(over.is_err());
         let mut out = [0u8; 8];
         let iov = [IoVec::new(out.as_mut_ptr(), 8)];

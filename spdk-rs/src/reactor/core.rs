@@ -129,6 +129,15 @@ pub struct Reactor {
     trace: RefCell<Option<Vec<TraceEvent>>>,
 }
 
+/// A state for the random sequence from any seed: never 0, and far apart for seeds close together
+/// (the finaliser of splitmix64).
+fn scramble(seed: u64) -> u64 {
+    let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (x ^ x >> 31).max(1)
+}
+
 thread_local! {
     static CURRENT: RefCell<Weak<Reactor>> = const { RefCell::new(Weak::new()) };
 }
@@ -147,15 +156,20 @@ impl Reactor {
             None => (None, Some("switched off".to_owned())),
         };
         let clock = config.clock.clone();
+        let mode = match clock {
+            Clock::Real => config.mode,
+            // Virtual time stands still during a turn, so there is nothing to spin for.
+            Clock::Virtual(_) => PollMode::Adaptive { spin: Duration::ZERO },
+        };
         let counters = Arc::new(ReactorCounters::default());
         counters.hz.set(clock.hz());
         counters.os_thread.set(u64::from(nix::unistd::gettid().as_raw().unsigned_abs()));
         let reactor = Rc::new(Self {
             id: registry::register(&mailbox),
             now: Cell::new(clock.ticks()),
-            idle: Idle::new(config.mode, |spin| clock.ticks_in(spin)),
+            idle: Idle::new(mode, |spin| clock.ticks_in(spin)),
             stall_ticks: clock.ticks_in(config.stall_limit),
-            random: Cell::new(config.seed | 1),
+            random: Cell::new(scramble(config.seed)),
             clock,
             config,
             memory,
@@ -389,10 +403,7 @@ impl Reactor {
     }
 
     /// Runs turns until `future` is ready.
-    pub fn block_on<T: 'static>(
-        self: &Rc<Self>,
-        future: impl Future<Output = T> + 'static,
-    ) -> T {
+    pub fn block_on<T: 'static>(self: &Rc<Self>, future: impl Future<Output = T> + 'static) -> T {
         let result = Rc::new(RefCell::new(None));
         let place = Rc::clone(&result);
         self.spawn("block_on", async move {
@@ -603,9 +614,9 @@ impl Reactor {
             return;
         }
         let before = self.clock.ticks();
-        let timeout = self.next_deadline().map(|deadline| {
-            self.clock.duration_of(deadline.saturating_sub(before))
-        });
+        let timeout = self
+            .next_deadline()
+            .map(|deadline| self.clock.duration_of(deadline.saturating_sub(before)));
         if timeout != Some(Duration::ZERO) {
             self.waiter.wait(self.ring.as_ref(), timeout);
         }

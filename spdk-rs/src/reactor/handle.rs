@@ -31,11 +31,7 @@ pub struct ReactorHandle {
 type Call = Box<dyn FnOnce(&Rc<Reactor>) + Send>;
 
 impl ReactorHandle {
-    pub(super) fn new(
-        core: CoreId,
-        mailbox: Arc<Mailbox>,
-        counters: Arc<ReactorCounters>,
-    ) -> Self {
+    pub(super) fn new(core: CoreId, mailbox: Arc<Mailbox>, counters: Arc<ReactorCounters>) -> Self {
         Self { core, mailbox, counters }
     }
 

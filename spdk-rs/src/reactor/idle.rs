@@ -79,7 +79,8 @@ impl Idle {
     #[inline(always)]
     pub(super) fn time_to_sleep(&self, now: u64) -> bool {
         !self.busy_mode
-            && (self.slept.get() != 0 || now.saturating_sub(self.last_busy.get()) >= self.window.get())
+            && (self.slept.get() != 0
+                || now.saturating_sub(self.last_busy.get()) >= self.window.get())
     }
 
     /// Notes a sleep of so many ticks.

@@ -2,12 +2,14 @@
 //!
 //! Entries are queued by anyone during a turn and submitted with one system call; when nothing is
 //! queued and the kernel has nothing for us, a turn makes no system call at all.
+#![allow(unsafe_code, reason = "registers the buffer arena with the kernel")]
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use spdk_rs_sys::uring::{Cqe, Ring, RingOptions, UringError, UringFeatures};
+use spdk_rs_sys::uring::{BUFFER_BYTES_MAX, Cqe, Ring, RingOptions, UringError, UringFeatures};
 
 use super::core::ClientId;
 use super::mailbox::Mailbox;
@@ -30,8 +32,25 @@ pub struct ReactorRing {
     features: UringFeatures,
     in_flight: Cell<usize>,
     free_files: RefCell<Vec<u32>>,
-    /// Where the arena is, when it could be registered as buffer 0.
+    /// Where the arena is, when it could be registered: buffer `i` is its `i`th gibibyte.
     fixed_arena: Option<(usize, usize)>,
+    /// Registered with the kernel, so it has to outlive the ring.
+    _memory: Memory,
+}
+
+/// Registers the buffer arena with a ring, so that its pages are looked up once and not per I/O.
+fn register_arena(ring: &mut Ring, memory: &Memory) -> Option<(usize, usize)> {
+    let (base, len) = memory.arena_range();
+    let buffers = u32::try_from(len.div_ceil(BUFFER_BYTES_MAX)).ok()?;
+    ring.register_buffers_sparse(buffers).ok()?;
+    for index in 0..buffers {
+        let offset = index as usize * BUFFER_BYTES_MAX;
+        let part = BUFFER_BYTES_MAX.min(len - offset);
+        // SAFETY: the arena stays mapped while the ring holds a clone of `memory`.
+        let updated = unsafe { ring.update_buffer(index, base.wrapping_add(offset), part) };
+        updated.ok()?;
+    }
+    Some((base.addr(), len))
 }
 
 impl ReactorRing {
@@ -44,16 +63,15 @@ impl ReactorRing {
         let features = ring.features();
         let files = ring.register_files_sparse(FIXED_SLOTS).is_ok();
         let free_files = if files { (0..FIXED_SLOTS).rev().collect() } else { Vec::new() };
-        let (base, len) = memory.arena_range();
-        let registered = ring.register_buffers_sparse(1).is_ok()
-            && ring.update_buffer(0, base, len).is_ok();
+        let fixed_arena = register_arena(&mut ring, memory);
         let ring = Self {
             ring: RefCell::new(ring),
             mailbox: Arc::clone(mailbox),
             features,
             in_flight: Cell::new(0),
             free_files: RefCell::new(free_files),
-            fixed_arena: registered.then(|| (base.addr(), len)),
+            fixed_arena,
+            _memory: memory.clone(),
         };
         ring.arm_bell();
         Ok(ring)
@@ -77,12 +95,14 @@ impl ReactorRing {
     pub fn fixed_buffer(&self, base: *const u8, len: usize) -> Option<u16> {
         let (start, size) = self.fixed_arena?;
         let offset = base.addr().wrapping_sub(start);
-        (offset < size && len <= size - offset).then_some(0)
+        let index = offset / BUFFER_BYTES_MAX;
+        let inside = offset < size && len <= size - offset;
+        let one_buffer = index == (offset + len.max(1) - 1) / BUFFER_BYTES_MAX;
+        if inside && one_buffer { u16::try_from(index).ok() } else { None }
     }
 
     /// Registers a file and returns its slot; none when all slots are taken.
     pub fn register_file(&self, fd: std::os::fd::BorrowedFd<'_>) -> Option<u32> {
-        use std::os::fd::AsRawFd;
         let slot = self.free_files.borrow_mut().pop()?;
         match self.ring.borrow_mut().register_file(slot, fd.as_raw_fd()) {
             Ok(()) => Some(slot),
@@ -154,9 +174,9 @@ impl ReactorRing {
         for cqe in &batch[..found] {
             let client = u16::try_from(cqe.user_data >> TOKEN_BITS).unwrap_or(u16::MAX);
             if client == Self::INTERNAL_CLIENT {
-                self.bell_rang(cqe.flags);
+                self.bell_rang(cqe.has_more());
             } else {
-                if !Ring::has_more(cqe.flags) {
+                if !cqe.has_more() {
                     self.in_flight.set(self.in_flight.get().saturating_sub(1));
                 }
                 complete(client, cqe.user_data & TOKEN_MASK, cqe.res, cqe.flags);
@@ -171,16 +191,17 @@ impl ReactorRing {
         let armed = self
             .ring
             .borrow_mut()
-            .poll_multishot(self.mailbox.bell().raw_fd(), nix::libc::POLLIN as u32, user_data)
+            .poll_multishot(self.mailbox.bell().as_raw_fd(), nix::libc::POLLIN, user_data)
             .is_ok();
         if !armed {
             tracing::warn!("io_uring is full: a message may wait until the next timer");
         }
     }
 
-    fn bell_rang(&self, flags: u32) {
-        self.mailbox.bell().drain();
-        if !Ring::has_more(flags) {
+    fn bell_rang(&self, still_armed: bool) {
+        // It fails only when the descriptor is not one, and it is ours.
+        let _ = self.mailbox.bell().drain();
+        if !still_armed {
             self.arm_bell();
         }
     }
@@ -203,7 +224,6 @@ impl ReactorRing {
 
     /// The ring's descriptor, readable when there are completions.
     pub(super) fn raw_fd(&self) -> std::os::fd::RawFd {
-        use std::os::fd::AsRawFd;
         self.ring.borrow().as_raw_fd()
     }
 }

@@ -123,32 +123,36 @@ impl Runtime {
         let mut runtime =
             Self { handles, threads, memory, offload, ring_refusal: None, fixed_buffers: true };
         for core in options.cores.iter() {
-            runtime.start_one(core, options).map_err(|source| RuntimeError::Start { core, source })?;
+            runtime
+                .start_one(core, options)
+                .map_err(|source| RuntimeError::Start { core, source })?;
         }
         Ok(runtime)
     }
 
     fn start_one(&mut self, core: CoreId, options: &RuntimeOptions) -> std::io::Result<()> {
-        let config =
-            ReactorConfig { mode: options.mode, ring: options.ring, ..ReactorConfig::new(core) };
+        let (mode, ring) = (options.mode, options.ring);
         let (memory, offload) = (self.memory.clone(), self.offload.clone());
         let (tell, told) = mpsc::channel();
-        let thread = std::thread::Builder::new().name(format!("reactor_{core}")).spawn(move || {
-            let made = cpu::pin_current_thread(core)
-                .and_then(|()| LocalReactor::with_offload(config, memory, offload));
-            match made {
-                Ok(reactor) => {
-                    let ring = reactor.ring();
-                    let _ = tell.send(Ok(Started {
-                        handle: reactor.handle(),
-                        ring_refusal: reactor.ring_refusal().map(str::to_owned),
-                        fixed_buffers: ring.is_some_and(super::ring::ReactorRing::has_fixed_buffers),
-                    }));
-                    reactor.run();
+        let thread =
+            std::thread::Builder::new().name(format!("reactor_{core}")).spawn(move || {
+                let config = ReactorConfig { mode, ring, ..ReactorConfig::new(core) };
+                let made = cpu::pin_current_thread(core)
+                    .and_then(|()| LocalReactor::with_offload(config, memory, offload));
+                match made {
+                    Ok(reactor) => {
+                        let ring = reactor.ring();
+                        let _ = tell.send(Ok(Started {
+                            handle: reactor.handle(),
+                            ring_refusal: reactor.ring_refusal().map(str::to_owned),
+                            fixed_buffers: ring
+                                .is_some_and(super::ring::ReactorRing::has_fixed_buffers),
+                        }));
+                        reactor.run();
+                    }
+                    Err(error) => drop(tell.send(Err(error))),
                 }
-                Err(error) => drop(tell.send(Err(error))),
-            }
-        })?;
+            })?;
         let gone = || std::io::Error::other("the reactor's thread ended at once");
         let started = told.recv().map_err(|_| gone())??;
         self.handles.push(started.handle);

@@ -110,8 +110,7 @@ impl Local {
         let reactor = self.reactor.get()?;
         let mut entries = self.entries.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
-            let fresh =
-                Entry { generation: 0, queued: false, live: false, future: None, name: "" };
+            let fresh = Entry { generation: 0, queued: false, live: false, future: None, name: "" };
             entries.push(fresh);
             entries.len() - 1
         });

@@ -1,12 +1,15 @@
 //! Where a reactor sleeps: on its ring, or on epoll when other descriptors can wake it too.
 
 use std::cell::Cell;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use spdk_rs_sys::event::{Epoll, EventFd};
+use spdk_rs_sys::event::{Epoll, EventFd, Interest, Ready, Trigger};
 
 use super::ring::ReactorRing;
+
+/// Readable once per event: nothing has to be read to arm it again.
+const EDGE: Interest = Interest { trigger: Trigger::Edge, ..Interest::READ };
 
 /// The descriptors that can end a reactor's sleep.
 pub(super) struct Waiter {
@@ -18,19 +21,17 @@ pub(super) struct Waiter {
 impl Waiter {
     pub(super) fn new(bell: &EventFd) -> std::io::Result<Self> {
         let epoll = Epoll::new()?;
-        epoll.add_edge(bell.raw_fd())?;
+        epoll.add(bell.as_raw_fd(), EDGE, 0)?;
         Ok(Self { epoll, watched: Cell::new(0), ring_added: Cell::new(false) })
     }
 
     pub(super) fn watch(&self, fd: BorrowedFd<'_>) -> std::io::Result<()> {
-        use std::os::fd::AsRawFd;
-        self.epoll.add_edge(fd.as_raw_fd())?;
+        self.epoll.add(fd.as_raw_fd(), EDGE, 0)?;
         self.watched.set(self.watched.get() + 1);
         Ok(())
     }
 
     pub(super) fn unwatch(&self, fd: BorrowedFd<'_>) {
-        use std::os::fd::AsRawFd;
         if self.epoll.remove(fd.as_raw_fd()).is_ok() {
             self.watched.set(self.watched.get().saturating_sub(1));
         }
@@ -43,7 +44,7 @@ impl Waiter {
             Some(ring) => {
                 // The ring is the rarer guest here: it is added when it is first needed.
                 if !self.ring_added.get() {
-                    self.ring_added.set(self.epoll.add_edge(ring.raw_fd()).is_ok());
+                    self.ring_added.set(self.epoll.add(ring.raw_fd(), EDGE, 0).is_ok());
                 }
                 ring.flush();
                 self.epoll_wait(timeout);
@@ -53,7 +54,11 @@ impl Waiter {
     }
 
     fn epoll_wait(&self, timeout: Option<Duration>) {
-        if let Err(error) = self.epoll.wait(timeout) {
+        // Whatever was ready, the next turn polls all of it.
+        let mut ready = [Ready::default(); 8];
+        let timeout_ns =
+            timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+        if let Err(error) = self.epoll.wait(&mut ready, timeout_ns) {
             tracing::debug!(%error, "epoll_wait");
         }
     }

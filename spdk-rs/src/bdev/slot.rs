@@ -10,6 +10,7 @@ use std::task::Waker;
 use super::buf::IoBuf;
 use super::channel::Channel;
 use super::consumer::IoConsumer;
+use super::nvme_command::NvmeCommand;
 use super::{IoFlags, IoType};
 use crate::NvmeStatus;
 use crate::env::IoVec;
@@ -85,6 +86,8 @@ pub(super) struct IoSlot {
     pub(super) driver: [u64; DRIVER_CONTEXT_BYTES / 8],
     /// The second place of a copy, in blocks; the result dword of a command.
     pub(super) argument: u64,
+    /// An NVMe command that is passed on as it is.
+    pub(super) command: NvmeCommand,
     pub(super) index: u32,
     pub(super) waker: Option<Waker>,
     pub(super) split: SplitState,
@@ -216,6 +219,7 @@ impl IoSlot {
             inline_iovs: [IoVec::EMPTY; INLINE_IOVS],
             driver: [0; DRIVER_CONTEXT_BYTES / 8],
             argument: 0,
+            command: NvmeCommand::default(),
             index,
             waker: None,
             split: SplitState::default(),

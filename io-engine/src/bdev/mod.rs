@@ -2,8 +2,15 @@
 //!
 //! A device is described by a URI; [`uri`] takes it apart and leaves nothing in it unread: a part
 //! or a parameter that nobody asked for is an error, because a misspelt option that is silently
-//! dropped is found only after the data is written.
+//! dropped is found only after the data is written. [`dev`] finds the factory of the scheme, and
+//! each scheme has a file of its own.
 
+pub mod dev;
+mod existing;
+pub mod malloc;
+mod memory_params;
+mod null;
 pub mod uri;
 
+pub use dev::{BdevError, create, destroy, plan};
 pub use uri::{BdevUri, Params, UriError};

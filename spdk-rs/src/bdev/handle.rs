@@ -11,7 +11,7 @@ use super::desc::BdevDesc;
 use super::future::IoFuture;
 use super::io::{BdevIo, IoFlags, IoList};
 use super::slot::Done;
-use super::{Bdev, IoType};
+use super::{Bdev, IoType, NvmeCommand};
 use crate::NvmeStatus;
 use crate::env::DmaBuf;
 
@@ -239,6 +239,29 @@ impl IoHandle {
     /// Abandons what is in flight where the device can, waits for the rest, and starts afresh.
     pub fn reset(&self) -> IoFuture {
         self.submit_async(IoRequest::new(IoType::Reset, 0, 0, IoBuf::None))
+    }
+
+    /// Passes an NVMe command to the device as it is; the data pointer is made from `buf`.
+    ///
+    /// `kind` is [`IoType::NvmeAdmin`] or [`IoType::NvmeIo`]. A device that is no NVMe device
+    /// refuses with [`NvmeStatus::INVALID_OPCODE`].
+    pub fn nvme_command(&self, kind: IoType, command: &NvmeCommand, buf: IoBuf) -> IoFuture {
+        let request = IoRequest::new(kind, 0, 0, buf);
+        let refuse = |status, buf| IoFuture::refused(Refused { status, buf });
+        if !matches!(kind, IoType::NvmeAdmin | IoType::NvmeIo) {
+            return refuse(NvmeStatus::INVALID_FIELD, request.buf);
+        }
+        let direct = match self.check(&request) {
+            Ok(direct) => direct,
+            Err(status) => return refuse(status, request.buf),
+        };
+        match self.start(request, Done::Future, 0) {
+            Ok(mut io) => {
+                io.get_mut().command = *command;
+                IoFuture::submit(&self.channel, io, direct)
+            }
+            Err(refused) => IoFuture::refused(refused),
+        }
     }
 
     /// Checks a request. True when it can go straight to the driver.

@@ -5,9 +5,9 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use super::IoType;
 use super::core::BdevCore;
 use super::slot::{DRIVER_CONTEXT_BYTES, IoSlot, SlotList, State};
+use super::{IoType, NvmeCommand};
 use crate::NvmeStatus;
 use crate::env::IoVec;
 use crate::env::SharedRegion;
@@ -120,6 +120,12 @@ impl BdevIo {
     #[must_use]
     pub fn driver_context(&mut self) -> &mut [u64; DRIVER_CONTEXT_BYTES / 8] {
         &mut self.get_mut().driver
+    }
+
+    /// The NVMe command of an [`IoType::NvmeAdmin`] or [`IoType::NvmeIo`].
+    #[must_use]
+    pub fn nvme_command(&self) -> &NvmeCommand {
+        &self.get().command
     }
 
     /// Sets the second result of a command (NVMe completion dwords 0 and 1).
@@ -243,6 +249,13 @@ impl IoList {
         self.len += 1;
         // SAFETY: the list holds the token from here on.
         unsafe { self.slots.push(io.into_slot()) };
+    }
+
+    /// Moves all of another list behind this one.
+    pub fn append(&mut self, other: &mut IoList) {
+        while let Some(io) = other.pop() {
+            self.push(io);
+        }
     }
 
     /// Takes the first I/O.

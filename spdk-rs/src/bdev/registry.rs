@@ -63,21 +63,19 @@ impl Registry {
     pub fn register(&self, bdev: &Arc<Bdev>) -> Result<(), RegistryError> {
         let mut devices = self.lock();
         let info = bdev.info();
-        if info.name.is_empty() {
-            return Err(RegistryError::NoName);
-        }
         for name in std::iter::once(&info.name).chain(&info.aliases) {
-            if let Some(by) = find(&devices, name) {
-                let (name, by) = (name.clone(), by.name().to_owned());
-                return Err(RegistryError::NameTaken { name, by });
-            }
-        }
-        if let Some(by) = devices.values().find(|other| other.info().uuid == info.uuid) {
-            let (uuid, by) = (info.uuid, by.name().to_owned());
-            return Err(RegistryError::UuidTaken { uuid, by });
+            check_free(&devices, name, Some(info.uuid))?;
         }
         devices.insert(info.name.clone(), Arc::clone(bdev));
         Ok(())
+    }
+
+    /// Whether a device of that name and UUID could be registered now.
+    ///
+    /// # Errors
+    /// [`RegistryError`] when not.
+    pub fn check_free(&self, name: &str, uuid: Option<Uuid>) -> Result<(), RegistryError> {
+        check_free(&self.lock(), name, uuid)
     }
 
     /// The device with a name, an alias or a UUID.
@@ -111,9 +109,27 @@ impl Registry {
         Ok(bdev)
     }
 
-    #[expect(clippy::disallowed_types, reason = "see the import")]
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Bdev>>> {
         self.devices.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn check_free(
+    devices: &BTreeMap<String, Arc<Bdev>>,
+    name: &str,
+    uuid: Option<Uuid>,
+) -> Result<(), RegistryError> {
+    if name.is_empty() {
+        return Err(RegistryError::NoName);
+    }
+    if let Some(by) = find(devices, name) {
+        let (name, by) = (name.to_owned(), by.name().to_owned());
+        return Err(RegistryError::NameTaken { name, by });
+    }
+    let same = |other: &&Arc<Bdev>| Some(other.info().uuid) == uuid;
+    match (devices.values().find(same), uuid) {
+        (Some(by), Some(uuid)) => Err(RegistryError::UuidTaken { uuid, by: by.name().to_owned() }),
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "slots are linked and reached by address, on one thread")]
 
 use std::cell::{Cell, RefCell};
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::task::Waker;
@@ -10,6 +10,7 @@ use std::task::Waker;
 use super::buf::IoBuf;
 use super::channel::Channel;
 use super::consumer::IoConsumer;
+use super::nvme_command::NvmeCommand;
 use super::{IoFlags, IoType};
 use crate::NvmeStatus;
 use crate::env::IoVec;
@@ -77,14 +78,18 @@ pub(super) struct IoSlot {
     pub(super) submit_ticks: u64,
 
     pub(super) channel: *const Channel,
-    pub(super) done: Done,
+    /// Set while the slot is in use; who ends the I/O moves it out.
+    pub(super) done: ManuallyDrop<Done>,
     pub(super) tag: u64,
-    pub(super) buf: IoBuf,
+    /// As `done`.
+    pub(super) buf: ManuallyDrop<IoBuf>,
 
     pub(super) inline_iovs: [IoVec; INLINE_IOVS],
     pub(super) driver: [u64; DRIVER_CONTEXT_BYTES / 8],
     /// The second place of a copy, in blocks; the result dword of a command.
     pub(super) argument: u64,
+    /// An NVMe command that is passed on as it is.
+    pub(super) command: NvmeCommand,
     pub(super) index: u32,
     pub(super) waker: Option<Waker>,
     pub(super) split: SplitState,
@@ -195,6 +200,20 @@ impl Drop for Slab {
 }
 
 impl IoSlot {
+    /// Moves the buffers out. They are moved out once per use of the slot, at its end.
+    #[inline(always)]
+    pub(super) fn take_buf(&mut self) -> IoBuf {
+        // SAFETY: the slot was in use, so the buffers are there, and it is about to be freed.
+        unsafe { ManuallyDrop::take(&mut self.buf) }
+    }
+
+    /// Moves out who is to be told. As [`IoSlot::take_buf`].
+    #[inline(always)]
+    pub(super) fn take_done(&mut self) -> Done {
+        // SAFETY: as in `take_buf`.
+        unsafe { ManuallyDrop::take(&mut self.done) }
+    }
+
     fn empty(index: u32, next: *mut IoSlot) -> Self {
         Self {
             next,
@@ -210,12 +229,13 @@ impl IoSlot {
             iov_count: 0,
             submit_ticks: 0,
             channel: ptr::null(),
-            done: Done::Nobody,
+            done: ManuallyDrop::new(Done::Nobody),
             tag: 0,
-            buf: IoBuf::None,
+            buf: ManuallyDrop::new(IoBuf::None),
             inline_iovs: [IoVec::EMPTY; INLINE_IOVS],
             driver: [0; DRIVER_CONTEXT_BYTES / 8],
             argument: 0,
+            command: NvmeCommand::default(),
             index,
             waker: None,
             split: SplitState::default(),

@@ -90,6 +90,8 @@ fn settle(reactor: &Rc<Reactor>) {
     while BdevCore::of(reactor).slots_in_use() != 0 {
         reactor.turn();
     }
+    // One more turn lets go of channels that have become idle.
+    reactor.block_on(crate::reactor::yield_now());
 }
 
 /// Bytes that a file takes on its disk.

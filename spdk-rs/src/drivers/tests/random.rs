@@ -25,7 +25,7 @@ impl Random {
 
 async fn work(handle: IoHandle, memory: Memory, block: usize, worker: u64, seed: u64) -> Vec<u8> {
     let mut random = Random(seed ^ (worker + 1) << 32);
-    let start = worker as usize * PART_BYTES;
+    let start = usize::try_from(worker).unwrap() * PART_BYTES;
     let mut model = pattern(start, PART_BYTES);
     let part_blocks = (PART_BYTES / block) as u64;
     for _ in 0..ROUNDS {

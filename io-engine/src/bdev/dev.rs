@@ -1,0 +1,132 @@
+//! From a URI to a device: finds the factory of a scheme.
+
+use async_trait::async_trait;
+use spdk_rs::bdev::RegistryError;
+use thiserror::Error;
+
+use super::{BdevUri, UriError, existing, malloc, null};
+use crate::core::Engine;
+
+/// A device that a URI describes completely, and that is not there yet.
+///
+/// Reading the URI and making the device are two steps, so that a wrong URI is refused before
+/// anything is created.
+#[async_trait]
+pub trait Factory: Send + Sync {
+    /// The name the device will have.
+    fn name(&self) -> &str;
+
+    /// Makes and registers the device; returns its name. On an error nothing is left behind.
+    ///
+    /// # Errors
+    /// [`BdevError`].
+    async fn create(&self, engine: &Engine) -> Result<String, BdevError>;
+}
+
+/// Why a device could not be made or removed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BdevError {
+    /// The URI is wrong.
+    #[error(transparent)]
+    Uri(#[from] UriError),
+    /// The name or UUID is taken, or there is no such device.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The driver refused.
+    #[error("cannot create device '{name}'")]
+    Driver {
+        /// The device.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A parameter has a value that the device cannot have.
+    #[error("device '{name}': {parameter} {value}: {allowed}")]
+    Parameter {
+        /// The device.
+        name: String,
+        /// The parameter.
+        parameter: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}
+
+impl BdevError {
+    /// A driver's refusal.
+    pub fn driver(name: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Driver { name: name.to_owned(), source: source.into() }
+    }
+}
+
+type Parse = fn(&BdevUri) -> Result<Box<dyn Factory>, BdevError>;
+
+/// Every scheme and who reads its URIs.
+const SCHEMES: &[(&str, Parse)] = &[
+    ("malloc", malloc::parse),
+    ("null", null::parse),
+    ("bdev", existing::parse),
+    ("loopback", existing::parse),
+];
+
+/// The schemes, for messages and help.
+#[must_use]
+pub fn schemes() -> Vec<&'static str> {
+    SCHEMES.iter().map(|(scheme, _)| *scheme).collect()
+}
+
+/// Reads a URI completely; nothing is created.
+///
+/// # Errors
+/// [`BdevError::Uri`] or [`BdevError::Parameter`], naming the part and what is allowed.
+pub fn plan(uri: &str) -> Result<Box<dyn Factory>, BdevError> {
+    let uri = BdevUri::parse(uri)?;
+    let found = SCHEMES.iter().find(|(scheme, _)| *scheme == uri.scheme());
+    match found {
+        Some((_, parse)) => parse(&uri),
+        None => Err(uri.unknown_scheme(&schemes()).into()),
+    }
+}
+
+/// Makes the device that a URI describes; returns its name.
+///
+/// # Errors
+/// [`BdevError`]; then nothing was created.
+pub async fn create(engine: &Engine, uri: &str) -> Result<String, BdevError> {
+    plan(uri)?.create(engine).await
+}
+
+/// Removes a device by name, alias or UUID.
+///
+/// # Errors
+/// [`BdevError::Registry`] when there is none.
+pub async fn destroy(engine: &Engine, name: &str) -> Result<(), BdevError> {
+    let bdev = engine.registry().unregister(name).await?;
+    // The driver's last part may unmap memory or close files: not on a reactor.
+    engine.runtime().offload().run(move || drop(bdev));
+    Ok(())
+}
+
+/// The size in blocks from `num_blocks` or a size in bytes, one of which is there.
+pub(super) fn blocks_of(
+    name: &str,
+    num_blocks: Option<u64>,
+    size_bytes: Option<u64>,
+    block_len: u32,
+) -> Result<u64, BdevError> {
+    let Some(bytes) = size_bytes else { return Ok(num_blocks.unwrap_or(0)) };
+    let block_len = u64::from(block_len);
+    if bytes == 0 || bytes % block_len != 0 {
+        return Err(BdevError::Parameter {
+            name: name.to_owned(),
+            parameter: "size",
+            value: format!("{bytes} bytes"),
+            allowed: format!("a multiple of the block size, {block_len} bytes"),
+        });
+    }
+    Ok(bytes / block_len)
+}

@@ -1,0 +1,69 @@
+//! The engine: reactors, memory and devices of one process.
+
+use std::sync::Arc;
+
+use spdk_rs::bdev::{Bdev, Registry};
+use spdk_rs::env::{Memory, MemoryOptions};
+use spdk_rs::reactor::{Runtime, RuntimeOptions};
+
+use super::over_bdev::Device;
+use super::{BlockDevice, CoreError};
+
+/// What an engine is made of.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Memory for I/O buffers.
+    pub memory: MemoryOptions,
+    /// Cores and polling.
+    pub runtime: RuntimeOptions,
+}
+
+/// A running engine. Dropping it ends the reactors.
+pub struct Engine {
+    runtime: Runtime,
+    registry: Arc<Registry>,
+}
+
+impl Engine {
+    /// Maps the memory and starts the reactors.
+    ///
+    /// # Errors
+    /// [`CoreError::Memory`] or [`CoreError::Runtime`]; nothing is left running.
+    pub fn start(options: &EngineOptions) -> Result<Arc<Self>, CoreError> {
+        let memory = Memory::new(&options.memory)?;
+        let runtime = Runtime::start(&options.runtime, memory)?;
+        Ok(Arc::new(Self { runtime, registry: Registry::new() }))
+    }
+
+    /// The reactors.
+    #[must_use]
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// The memory for I/O buffers.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        self.runtime.memory()
+    }
+
+    /// The devices.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The device with a name, an alias or a UUID.
+    ///
+    /// # Errors
+    /// [`CoreError::Registry`] when there is none.
+    pub fn device_lookup(&self, name: &str) -> Result<Box<dyn BlockDevice>, CoreError> {
+        Ok(Box::new(Device(self.registry.find(name)?)))
+    }
+
+    /// A device of the block device layer, seen through the trait.
+    #[must_use]
+    pub fn device(bdev: Arc<Bdev>) -> Box<dyn BlockDevice> {
+        Box::new(Device(bdev))
+    }
+}

@@ -245,6 +245,7 @@ async fn run_jobs(
     let mut all_ended = std::pin::pin!(join_all(ends));
     let mut tick = tokio::time::interval(PROGRESS_PERIOD);
     watch.begin();
+    tracing::info!(jobs = jobs.len(), "the load runs");
     let outcomes = loop {
         tokio::select! {
             biased;
@@ -253,6 +254,7 @@ async fn run_jobs(
                 if stops.is_empty() {
                     return Err(PerfError::Abandoned);
                 }
+                tracing::info!("interrupted: waiting for the I/O in flight");
                 for stop in stops.drain(..) {
                     // A job that has ended already does not listen any more.
                     let _ = stop.send(());

@@ -77,7 +77,7 @@ pub(super) async fn run(reactor: Rc<Reactor>, plan: JobPlan, links: JobLinks) {
 }
 
 /// Waits for the end: by itself, when the time is over, or when told to.
-async fn drive(load: &dyn Load, time: Option<Duration>, stop: oneshot::Receiver<()>) {
+pub(super) async fn drive(load: &dyn Load, time: Option<Duration>, stop: oneshot::Receiver<()>) {
     let finished = || poll_fn(|cx| load.poll_finished(cx.waker()));
     let deadline = std::pin::pin!(async {
         match time {

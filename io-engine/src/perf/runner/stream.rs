@@ -8,13 +8,14 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
-use spdk_rs::bdev::{IoBuf, IoCompletion, IoConsumer};
+use spdk_rs::bdev::{IoBuf, IoCompletion, IoConsumer, Refused};
 
 use super::lane::{Lane, Load};
 use crate::perf::report::JobStats;
 use crate::perf::workload::{Op, Workload};
 
-/// The bits of a tag below the slot's number: the operation.
+/// The bits of a tag below the slot's number, for the operation; a stream of one operation has no
+/// need of them, and its tag is the slot.
 const OP_BITS: u32 = 3;
 
 /// A stream of I/Os at a fixed depth.
@@ -57,11 +58,10 @@ impl<W: Workload> State<W> {
     fn next(&mut self, slot: u64, buf: IoBuf) {
         self.lane.left -= 1;
         let io = self.workload.next_io();
-        let tag = slot << OP_BITS | io.op as u64;
+        let tag = if W::ONLY.is_some() { slot } else { slot << OP_BITS | io.op as u64 };
         let buf = if W::ONLY.is_none() && !io.op.has_data() { self.park(slot, buf) } else { buf };
         if let Err(refused) = self.lane.submit(io, buf, tag) {
-            self.lane.refused(io.op, refused.status);
-            self.retire();
+            self.refused(io.op, refused);
         }
     }
 
@@ -94,9 +94,16 @@ impl<W: Workload> State<W> {
         if self.lane.left == 0 {
             return self.end_slot(buf);
         }
-        let slot = tag >> OP_BITS;
+        let slot = if W::ONLY.is_some() { tag } else { tag >> OP_BITS };
         let buf = if W::ONLY.is_none() && !op.has_data() { self.unpark(slot) } else { buf };
         self.next(slot, buf);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refused(&mut self, op: Op, refused: Refused) {
+        self.lane.refused(op, refused.status);
+        self.end_slot(refused.buf);
     }
 
     #[cold]

@@ -20,6 +20,7 @@ pub use log::{LogArgs, LogError, LogFormat};
 mod bdev_list;
 pub mod exit;
 mod log;
+pub mod remote;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,93 @@
+//! The end of the devices: everything in flight completes, every volatile cache is flushed, and
+//! only then a device goes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+#[expect(clippy::disallowed_types, reason = "management plane only")]
+use std::sync::Mutex;
+
+use futures::future::join_all;
+use spdk_rs::bdev::Bdev;
+
+use super::DaemonError;
+use crate::core::{CoreError, Engine};
+use crate::rpc::errors::with_causes;
+
+/// Devices whose completed writes may not be on the medium yet, and why not.
+#[derive(Default)]
+#[expect(clippy::disallowed_types, reason = "see the import")]
+pub(super) struct Unflushed(Mutex<BTreeMap<String, &'static str>>);
+
+impl Unflushed {
+    /// The devices, in words.
+    pub(super) fn names(&self) -> String {
+        let left = self.lock();
+        if left.is_empty() {
+            return "every device that has a volatile cache was flushed".to_owned();
+        }
+        let each = left.iter().map(|(name, what)| format!("'{name}' ({what})"));
+        format!("not flushed: {}", each.collect::<Vec<_>>().join(", "))
+    }
+
+    fn set(&self, name: &str, what: &'static str) {
+        self.lock().insert(name.to_owned(), what);
+    }
+
+    fn clear(&self, name: &str) {
+        self.lock().remove(name);
+    }
+
+    #[expect(clippy::disallowed_types, reason = "see the import")]
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, &'static str>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Ends every device: waits for what is in flight, flushes, removes.
+pub(super) async fn end_devices(engine: &Engine, unflushed: &Unflushed) -> Result<(), DaemonError> {
+    let devices = engine.registry().all();
+    for bdev in devices.iter().filter(|bdev| bdev.info().write_cache) {
+        unflushed.set(bdev.name(), "I/O in flight");
+    }
+    let ends = devices.iter().map(|bdev| end_device(engine, bdev, unflushed));
+    let failed: Vec<String> = join_all(ends).await.into_iter().flatten().collect();
+    if failed.is_empty() { Ok(()) } else { Err(DaemonError::Unflushed(failed.join("; "))) }
+}
+
+/// Ends one device; the words say why it is not flushed.
+async fn end_device(engine: &Engine, bdev: &Arc<Bdev>, unflushed: &Unflushed) -> Option<String> {
+    let name = bdev.name();
+    bdev.drained().await;
+    let mut failure = None;
+    if bdev.info().write_cache {
+        unflushed.set(name, "flush under way");
+        match flush(engine, bdev).await {
+            Ok(()) => {
+                unflushed.clear(name);
+                tracing::info!("device '{name}' is flushed");
+            }
+            Err(error) => {
+                unflushed.set(name, "flush failed");
+                failure = Some(format!("device '{name}': {}", with_causes(&error)));
+            }
+        }
+    }
+    // A device that is gone already was removed by a method that was still under way.
+    if let Err(error) = crate::bdev::destroy(engine, name).await {
+        tracing::debug!("device '{name}': {error}");
+    }
+    failure
+}
+
+/// Brings a device's completed writes to its medium.
+async fn flush(engine: &Engine, bdev: &Arc<Bdev>) -> Result<(), CoreError> {
+    let Some(reactor) = engine.runtime().first() else { return Ok(()) };
+    let device = Arc::clone(bdev);
+    let flushed = reactor.spawn(move |_| async move {
+        let name = device.name().to_owned();
+        let handle = Engine::device(device).open(false, "the daemon's end")?.into_handle()?;
+        let done = handle.flush_io_async().await;
+        done.status.ok().map_err(|status| CoreError::Command { device: name, status })
+    });
+    flushed.await?
+}

@@ -1,0 +1,4 @@
+//! Facts about the machine and the process, for options and reports.
+
+pub use spdk_rs_sys::hugepage::{HugePageStats, PageKind, base_page_size, huge_page_stats};
+pub use spdk_rs_sys::{cpu, os, tsc};

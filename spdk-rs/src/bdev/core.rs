@@ -1,8 +1,9 @@
 //! The block device layer of one core: its I/O slots, its open channels, its completions.
 #![allow(unsafe_code, reason = "takes tokens back from slots when they complete")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::io::BdevIo;
 use super::slot::{Done, IoSlot, Slab, SlotList, State};
 use super::{Bdev, split};
 use crate::NvmeStatus;
-use crate::reactor::{Reactor, Rest, Source};
+use crate::reactor::{LiveList, Reactor, Rest, Source};
 
 /// I/O slots of a core at the most (SPDK's default size of its pool).
 const SLOTS_MAX: usize = 65_536;
@@ -25,7 +26,7 @@ pub struct BdevCore {
     slab: Slab,
     completed: SlotList,
     /// Channels with I/O outstanding.
-    active: Cell<Vec<Rc<Channel>>>,
+    active: LiveList<Rc<Channel>>,
     channels: RefCell<HashMap<u64, Weak<Channel>>>,
 }
 
@@ -38,7 +39,7 @@ impl BdevCore {
                 reactor: Rc::clone(reactor),
                 slab: Slab::new(SLOTS_MAX),
                 completed: SlotList::new(),
-                active: Cell::default(),
+                active: LiveList::default(),
                 channels: RefCell::default(),
             });
             let source: Rc<dyn Source> = Rc::<Self>::clone(&core);
@@ -89,10 +90,17 @@ impl BdevCore {
     #[cold]
     pub(super) fn activate(&self, channel: &Rc<Channel>) {
         channel.active.set(true);
-        let mut active = self.active.take();
-        active.push(Rc::clone(channel));
-        active.append(&mut self.active.take());
-        self.active.set(active);
+        self.active.push(Rc::clone(channel));
+    }
+
+    /// Forgets channels without I/O outstanding.
+    #[cold]
+    fn deactivate(&self) {
+        self.active.retain(|channel| {
+            let active = channel.outstanding.get() != 0;
+            channel.active.set(active);
+            active
+        });
     }
 
     /// Ends an I/O whose completion was collected.
@@ -108,10 +116,10 @@ impl BdevCore {
         channel.outstanding.set(channel.outstanding.get() - 1);
         let latency_ticks = now.wrapping_sub(fields.submit_ticks);
         let status = fields.status;
-        match std::mem::replace(&mut fields.done, Done::Nobody) {
+        match fields.take_done() {
             Done::Consumer(consumer) => {
                 Self::count(channel, fields, latency_ticks);
-                let buf = std::mem::take(&mut fields.buf);
+                let buf = fields.take_buf();
                 let (tag, result) = (fields.tag, fields.argument);
                 // SAFETY: all that is needed was taken out; nobody else knows the slot.
                 unsafe { self.slab.put(slot) };
@@ -132,7 +140,7 @@ impl BdevCore {
             }
             Done::Nobody => {
                 Self::count(channel, fields, latency_ticks);
-                drop(std::mem::take(&mut fields.buf));
+                drop(fields.take_buf());
                 // SAFETY: as above.
                 unsafe { self.slab.put(slot) };
             }
@@ -169,7 +177,7 @@ impl BdevCore {
         }
         let done = IoCompletion {
             status: fields.status,
-            buf: std::mem::take(&mut fields.buf),
+            buf: fields.take_buf(),
             latency_ticks: fields.submit_ticks,
             result: fields.argument,
         };
@@ -192,25 +200,17 @@ impl BdevCore {
         fields.num_blocks = request.num_blocks;
         fields.submit_ticks = self.reactor.now();
         fields.channel = Rc::as_ptr(channel);
-        fields.done = request.done;
+        fields.done = ManuallyDrop::new(request.done);
         fields.tag = request.tag;
         fields.argument = request.argument;
-        fields.buf = request.buf;
-        match &fields.buf {
-            IoBuf::One(buf) => {
-                fields.inline_iovs[0] = buf.io_vec();
-                fields.iovs = fields.inline_iovs.as_ptr();
-                fields.iov_count = 1;
-            }
-            IoBuf::None => {
-                fields.iovs = fields.inline_iovs.as_ptr();
-                fields.iov_count = 0;
-            }
-            IoBuf::List(list) => {
-                fields.iovs = list.iovs().as_ptr();
-                fields.iov_count = list.iovs().len();
-            }
-        }
+        let iovs = match &request.buf {
+            IoBuf::One(buf) => buf.io_vecs(),
+            IoBuf::None => &[],
+            IoBuf::List(list) => list.iovs(),
+        };
+        fields.iovs = iovs.as_ptr();
+        fields.iov_count = iovs.len();
+        fields.buf = ManuallyDrop::new(request.buf);
         channel.outstanding.set(channel.outstanding.get() + 1);
         if !channel.active.get() {
             self.activate(channel);
@@ -256,22 +256,17 @@ impl IoSlot {
 
 impl Source for BdevCore {
     fn poll(&self) -> usize {
-        let mut active = self.active.take();
-        let (mut work, mut index) = (0, 0);
-        while index < active.len() {
-            let channel = &active[index];
+        let (mut work, mut resting) = (0, false);
+        self.active.each(|channel| {
             if channel.outstanding.get() == 0 {
-                channel.active.set(false);
-                active.swap_remove(index);
-                continue;
-            }
-            if channel.polled {
+                resting = true;
+            } else if channel.polled {
                 work += channel.poll_driver();
             }
-            index += 1;
+        });
+        if resting {
+            self.deactivate();
         }
-        active.append(&mut self.active.take());
-        self.active.set(active);
         work
     }
 
@@ -293,11 +288,9 @@ impl Source for BdevCore {
         if !self.completed.is_empty() {
             return Rest::Poll;
         }
-        let active = self.active.take();
-        let must_poll = active.iter().any(|channel| {
+        let must_poll = self.active.any(|channel| {
             channel.outstanding.get() != 0 && channel.driver().borrow().rest() == Rest::Poll
         });
-        self.active.set(active);
         if must_poll { Rest::Poll } else { Rest::Sleep }
     }
 }

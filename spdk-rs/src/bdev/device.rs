@@ -306,7 +306,6 @@ impl Bdev {
         state.channels.retain(|entry| !Arc::ptr_eq(&entry.counters, counters));
     }
 
-    #[expect(clippy::disallowed_types, reason = "see the import")]
     pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, BdevState> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

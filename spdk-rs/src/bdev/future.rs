@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "the future shares the slot with the driver; see the invariants")]
 
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -84,7 +85,7 @@ impl Drop for IoFuture {
             // SAFETY: the slot is live until the I/O ends; from now on it ends for nobody, and
             // then frees its buffers and itself.
             let fields = unsafe { &mut *slot.as_ptr() };
-            fields.done = Done::Nobody;
+            fields.done = ManuallyDrop::new(Done::Nobody);
             fields.waker = None;
         }
     }

@@ -251,6 +251,13 @@ impl IoList {
         unsafe { self.slots.push(io.into_slot()) };
     }
 
+    /// Moves all of another list behind this one.
+    pub fn append(&mut self, other: &mut IoList) {
+        while let Some(io) = other.pop() {
+            self.push(io);
+        }
+    }
+
     /// Takes the first I/O.
     #[inline(always)]
     #[must_use]

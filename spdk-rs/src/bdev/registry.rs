@@ -109,7 +109,6 @@ impl Registry {
         Ok(bdev)
     }
 
-    #[expect(clippy::disallowed_types, reason = "see the import")]
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Bdev>>> {
         self.devices.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

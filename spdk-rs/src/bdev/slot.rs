@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "slots are linked and reached by address, on one thread")]
 
 use std::cell::{Cell, RefCell};
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::task::Waker;
@@ -78,9 +78,11 @@ pub(super) struct IoSlot {
     pub(super) submit_ticks: u64,
 
     pub(super) channel: *const Channel,
-    pub(super) done: Done,
+    /// Set while the slot is in use; who ends the I/O moves it out.
+    pub(super) done: ManuallyDrop<Done>,
     pub(super) tag: u64,
-    pub(super) buf: IoBuf,
+    /// As `done`.
+    pub(super) buf: ManuallyDrop<IoBuf>,
 
     pub(super) inline_iovs: [IoVec; INLINE_IOVS],
     pub(super) driver: [u64; DRIVER_CONTEXT_BYTES / 8],
@@ -198,6 +200,20 @@ impl Drop for Slab {
 }
 
 impl IoSlot {
+    /// Moves the buffers out. They are moved out once per use of the slot, at its end.
+    #[inline(always)]
+    pub(super) fn take_buf(&mut self) -> IoBuf {
+        // SAFETY: the slot was in use, so the buffers are there, and it is about to be freed.
+        unsafe { ManuallyDrop::take(&mut self.buf) }
+    }
+
+    /// Moves out who is to be told. As [`IoSlot::take_buf`].
+    #[inline(always)]
+    pub(super) fn take_done(&mut self) -> Done {
+        // SAFETY: as in `take_buf`.
+        unsafe { ManuallyDrop::take(&mut self.done) }
+    }
+
     fn empty(index: u32, next: *mut IoSlot) -> Self {
         Self {
             next,
@@ -213,9 +229,9 @@ impl IoSlot {
             iov_count: 0,
             submit_ticks: 0,
             channel: ptr::null(),
-            done: Done::Nobody,
+            done: ManuallyDrop::new(Done::Nobody),
             tag: 0,
-            buf: IoBuf::None,
+            buf: ManuallyDrop::new(IoBuf::None),
             inline_iovs: [IoVec::EMPTY; INLINE_IOVS],
             driver: [0; DRIVER_CONTEXT_BYTES / 8],
             argument: 0,

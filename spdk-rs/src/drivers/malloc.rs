@@ -17,9 +17,13 @@ use crate::bdev::{
 use crate::env::{Memory, MemoryError, SharedRegion};
 use crate::reactor::{Reactor, Rest};
 
-/// Bytes of the next block that are fetched ahead of its copy. The hardware's own prefetcher
-/// takes over once a copy has begun to stream.
+/// Bytes of a block that are fetched ahead of its copy. The hardware's own prefetcher takes over
+/// once a copy has begun to stream; more would crowd out the lines of the copy that is running.
 const PREFETCH_BYTES: usize = 512;
+
+/// How many copies ahead blocks are fetched: far enough for a page walk and a trip to memory,
+/// near enough for the lines to be there still.
+const PREFETCH_AHEAD: usize = 3;
 
 /// What a malloc device is made of.
 #[derive(Clone, Debug)]
@@ -160,18 +164,33 @@ impl MallocChannel {
 impl BdevChannel for MallocChannel {
     #[inline]
     fn submit(&mut self, io: BdevIo) {
-        self.region.prefetch(self.bytes(io.offset_blocks()), PREFETCH_BYTES);
         self.pending.push(io);
     }
 
+    fn submit_batch(&mut self, batch: &mut IoList) {
+        self.pending.append(batch);
+    }
+
     fn poll(&mut self) -> usize {
-        let mut done = 0;
-        while let Some(mut io) = self.pending.pop() {
-            let status = self.perform(&mut io);
-            io.complete(status);
-            done += 1;
+        let mut pending = std::mem::take(&mut self.pending);
+        let mut near: [Option<BdevIo>; PREFETCH_AHEAD] = std::array::from_fn(|_| None);
+        let (mut done, mut place) = (0, 0);
+        loop {
+            let next = pending.pop();
+            let ended = next.is_none();
+            if let Some(io) = &next {
+                self.region.prefetch(self.bytes(io.offset_blocks()), PREFETCH_BYTES);
+            }
+            let ready = std::mem::replace(&mut near[place], next);
+            place = (place + 1) % PREFETCH_AHEAD;
+            if let Some(mut io) = ready {
+                let status = self.perform(&mut io);
+                io.complete(status);
+                done += 1;
+            } else if ended && near.iter().all(Option::is_none) {
+                return done;
+            }
         }
-        done
     }
 
     fn is_polled(&self) -> bool {

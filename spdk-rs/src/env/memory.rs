@@ -233,7 +233,6 @@ impl Arena {
         (free.free_pages() * PAGE_BYTES, free.largest_run() * PAGE_BYTES)
     }
 
-    #[expect(clippy::disallowed_types, reason = "see the field")]
     fn lock(&self) -> std::sync::MutexGuard<'_, FreeMap> {
         self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -12,6 +12,7 @@ use spdk_rs_sys::cpu::CoreId;
 
 use super::handle::ReactorHandle;
 use super::idle::{Idle, PollMode};
+use super::live_list::LiveList;
 use super::mailbox::{Mailbox, Message};
 use super::offload::{FileOp, Offload, OffloadFull};
 use super::poller::{Poller, PollerHandle, PollerStats, Pollers, Progress};
@@ -112,7 +113,7 @@ pub struct Reactor {
     mailbox: Arc<Mailbox>,
     counters: Arc<ReactorCounters>,
     pollers: Pollers,
-    sources: Cell<Vec<Rc<dyn Source>>>,
+    sources: LiveList<Rc<dyn Source>>,
     clients: RefCell<Vec<Rc<dyn CompletionClient>>>,
     timers: Timers,
     idle: Idle,
@@ -180,7 +181,7 @@ impl Reactor {
             ring_refusal,
             waiter,
             pollers: Pollers::default(),
-            sources: Cell::default(),
+            sources: LiveList::default(),
             clients: RefCell::default(),
             timers: Timers::new(),
             extensions: RefCell::default(),
@@ -279,9 +280,7 @@ impl Reactor {
 
     /// Adds something to poll at every turn, for as long as the reactor lives.
     pub fn add_source(&self, source: Rc<dyn Source>) {
-        let mut sources = self.sources.take();
-        sources.push(source);
-        self.sources.set(sources);
+        self.sources.push(source);
     }
 
     /// Adds a receiver of ring and offload results, for as long as the reactor lives.
@@ -430,20 +429,13 @@ impl Reactor {
         if !self.pollers.is_empty() {
             work += self.run_pollers(now);
         }
-        let mut sources = self.sources.take();
-        for source in &sources {
-            work += source.poll();
-        }
+        self.sources.each(|source| work += source.poll());
         if let Some(ring) = &self.ring {
             work += ring.turn(|client, token, result, flags| {
                 self.complete(client, token, result, flags);
             });
         }
-        for source in &sources {
-            work += source.dispatch();
-        }
-        sources.append(&mut self.sources.take());
-        self.sources.set(sources);
+        self.sources.each(|source| work += source.dispatch());
         if task::any_ready() {
             work += self.run_tasks();
         }
@@ -586,10 +578,10 @@ impl Reactor {
 
     /// Whether nothing needs another turn at once.
     fn may_rest(&self) -> bool {
-        let sources = self.sources.take();
-        let rest = sources.iter().all(|source| source.rest() == Rest::Sleep);
-        self.sources.set(sources);
-        rest && !task::any_ready() && self.pollers.next_due() != Some(0) && !self.stop.get()
+        !self.sources.any(|source| source.rest() == Rest::Poll)
+            && !task::any_ready()
+            && self.pollers.next_due() != Some(0)
+            && !self.stop.get()
     }
 
     fn next_deadline(&self) -> Option<u64> {
@@ -642,7 +634,7 @@ impl Reactor {
             drop(message);
         }
         task::drop_all();
-        drop(self.sources.take());
+        self.sources.clear();
         self.clients.borrow_mut().clear();
         self.extensions.borrow_mut().clear();
         CURRENT.set(Weak::new());

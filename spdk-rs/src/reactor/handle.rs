@@ -12,7 +12,7 @@ use spdk_rs_sys::cpu::CoreId;
 use thiserror::Error;
 
 use super::Reactor;
-use super::mailbox::{Full, Mailbox, Message};
+use super::mailbox::{Call, Full, Mailbox, Message};
 use super::stats::{ReactorCounters, ReactorStats};
 
 /// The reactor has ended, or the work panicked there: no answer will come.
@@ -27,8 +27,6 @@ pub struct ReactorHandle {
     mailbox: Arc<Mailbox>,
     counters: Arc<ReactorCounters>,
 }
-
-type Call = Box<dyn FnOnce(&Rc<Reactor>) + Send>;
 
 impl ReactorHandle {
     pub(super) fn new(core: CoreId, mailbox: Arc<Mailbox>, counters: Arc<ReactorCounters>) -> Self {

@@ -17,10 +17,13 @@ use super::task::TaskId;
 /// Messages that a mailbox holds before senders have to wait.
 const CAPACITY: usize = 1024;
 
+/// A closure that runs on a reactor.
+pub(super) type Call = Box<dyn FnOnce(&Rc<Reactor>) + Send>;
+
 /// What a reactor can be asked to do from outside.
 pub(super) enum Message {
     /// Run a closure on the reactor.
-    Call(Box<dyn FnOnce(&Rc<Reactor>) + Send>),
+    Call(Call),
     /// A piece of offloaded work has ended.
     Offloaded {
         /// Which client of the reactor asked for it.

@@ -12,6 +12,7 @@
 mod core;
 mod handle;
 mod idle;
+mod live_list;
 mod mailbox;
 mod offload;
 mod poller;
@@ -31,6 +32,7 @@ pub use self::core::{
 };
 pub use handle::{ReactorGone, ReactorHandle, Refused};
 pub use idle::PollMode;
+pub(crate) use live_list::LiveList;
 pub use offload::{FileOp, Offload, OffloadFull};
 pub use poller::{PollerHandle, PollerStats, Progress};
 pub use ring::ReactorRing;

@@ -1,1 +1,275 @@
+//! Reactors by themselves: turns, tasks, messages, time, sleep.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use spdk_rs_sys::cpu::{self, CoreId, CoreSet};
+
+use super::*;
+use crate::env::{Clock, Memory, VirtualClock};
+
+fn memory() -> Memory {
+    Memory::ordinary(4 << 20).unwrap()
+}
+
+fn virtual_reactor() -> (LocalReactor, VirtualClock) {
+    let time = VirtualClock::default();
+    let config = ReactorConfig {
+        clock: Clock::Virtual(time.clone()),
+        ring: false,
+        ..ReactorConfig::new(CoreId(0))
+    };
+    (LocalReactor::new(config, memory()).unwrap(), time)
+}
+
+fn real_reactor(ring: bool) -> LocalReactor {
+    let config = ReactorConfig { ring, ..ReactorConfig::new(CoreId(0)) };
+    LocalReactor::new(config, memory()).unwrap()
+}
+
+#[test]
+fn virtual_time_goes_straight_to_the_next_deadline() {
+    let (reactor, time) = virtual_reactor();
+    let order = Rc::new(RefCell::new(Vec::new()));
+    for (name, delay) in [("late", 3600), ("early", 60)] {
+        let order = Rc::clone(&order);
+        reactor.spawn(name, async move {
+            sleep(Duration::from_secs(delay)).await;
+            order.borrow_mut().push(name);
+        });
+    }
+    reactor.block_on(async { sleep(Duration::from_secs(7200)).await });
+    assert_eq!(*order.borrow(), ["early", "late"]);
+    let hours = time.now_ns() / 1_000_000_000;
+    assert!((7200..7201).contains(&hours), "{hours} s of virtual time");
+    assert_eq!(reactor.live_tasks(), 0);
+}
+
+#[test]
+fn a_dropped_wait_leaves_no_timer() {
+    let (reactor, _) = virtual_reactor();
+    let mut wait = Box::pin(sleep(Duration::from_secs(5)));
+    reactor.block_on(async move {
+        std::future::poll_fn(|cx| {
+            assert!(wait.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        drop(wait);
+    });
+    assert_eq!(reactor.timers().earliest(), None);
+}
+
+#[test]
+fn periodic_pollers_run_on_time_and_end_with_their_handles() {
+    let (reactor, time) = virtual_reactor();
+    let runs = Rc::new(RefCell::new(Vec::new()));
+    let (seen, clock) = (Rc::clone(&runs), time.clone());
+    let poller = reactor.register_poller("tick", Some(Duration::from_millis(10)), move || {
+        seen.borrow_mut().push(clock.now_ns() / 1_000_000);
+        Progress::Busy
+    });
+    reactor.block_on(async { sleep(Duration::from_millis(45)).await });
+    assert_eq!(*runs.borrow(), [10, 20, 30, 40]);
+    assert_eq!(reactor.poller_stats()[0].runs, 4);
+    drop(poller);
+    reactor.block_on(async { sleep(Duration::from_millis(50)).await });
+    assert_eq!(runs.borrow().len(), 4);
+}
+
+#[test]
+fn a_stall_is_named_after_what_held_the_core() {
+    let (reactor, time) = virtual_reactor();
+    let slow = time.clone();
+    let once = Cell::new(true);
+    let _quick =
+        reactor.register_poller("quick", Some(Duration::from_millis(1)), || Progress::Busy);
+    let _poller = reactor.register_poller("slow disk", Some(Duration::from_millis(1)), move || {
+        if once.replace(false) {
+            slow.advance(Duration::from_millis(80));
+        }
+        Progress::Busy
+    });
+    reactor.block_on(async { sleep(Duration::from_millis(200)).await });
+    let (name, ticks) = reactor.last_stall().unwrap();
+    assert_eq!(name, "slow disk");
+    assert!(ticks >= 80_000_000);
+    assert_eq!(reactor.handle().stats().stalls, 1);
+}
+
+#[test]
+fn messages_from_other_threads_wake_a_sleeping_reactor_with_and_without_a_ring() {
+    for ring in [true, false] {
+        let reactor = real_reactor(ring);
+        let handle = reactor.handle();
+        let sender = std::thread::spawn(move || {
+            futures::executor::block_on(async {
+                let mut sum = 0;
+                for i in 0..200u64 {
+                    sum += handle.call(move |_| i).await.unwrap();
+                }
+                // A task that itself waits is answered too.
+                sum + handle
+                    .spawn(|_| async {
+                        sleep(Duration::from_millis(1)).await;
+                        1
+                    })
+                    .await
+                    .unwrap()
+            })
+        });
+        let done = Arc::new(AtomicUsize::new(0));
+        while !sender.is_finished() {
+            reactor.turn();
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+        assert_eq!(sender.join().unwrap(), 199 * 200 / 2 + 1);
+    }
+}
+
+#[test]
+fn an_idle_reactor_sleeps_instead_of_turning() {
+    for ring in [true, false] {
+        let reactor = real_reactor(ring);
+        reactor.block_on(async { sleep(Duration::from_millis(30)).await });
+        let stats = reactor.handle().stats();
+        assert!(stats.sleeps > 0, "ring {ring}: {stats:?}");
+        let slept = Duration::from_nanos(stats.sleep_ns());
+        assert!(slept > Duration::from_millis(10), "ring {ring}: slept {slept:?}");
+    }
+}
+
+#[test]
+fn a_full_mailbox_makes_the_sender_wait_and_drops_nothing() {
+    let reactor = real_reactor(false);
+    let handle = reactor.handle();
+    let count = Arc::new(AtomicUsize::new(0));
+    let mut accepted = 0;
+    let refused = loop {
+        let count = Arc::clone(&count);
+        match handle.try_send(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        }) {
+            Ok(()) => accepted += 1,
+            Err(refused) => break refused,
+        }
+    };
+    let sender = std::thread::spawn(move || {
+        futures::executor::block_on(handle.send(refused.0)).unwrap();
+    });
+    while !sender.is_finished() {
+        reactor.turn();
+    }
+    sender.join().unwrap();
+    reactor.turn();
+    assert_eq!(count.load(Ordering::Relaxed), accepted + 1);
+}
+
+#[test]
+fn senders_learn_that_a_reactor_has_ended() {
+    let reactor = real_reactor(false);
+    let handle = reactor.handle();
+    drop(reactor);
+    let answer = futures::executor::block_on(handle.call(|_| ()));
+    assert_eq!(answer, Err(ReactorGone(CoreId(0))));
+    assert!(handle.try_send(|_| ()).is_err());
+}
+
+#[test]
+fn tasks_end_with_their_reactor() {
+    let token = Rc::new(());
+    let reactor = real_reactor(false);
+    let held = Rc::clone(&token);
+    reactor.spawn("for ever", async move {
+        std::future::pending::<()>().await;
+        drop(held);
+    });
+    reactor.turn();
+    assert_eq!((Rc::strong_count(&token), reactor.live_tasks()), (2, 1));
+    drop(reactor);
+    assert_eq!(Rc::strong_count(&token), 1);
+}
+
+#[test]
+fn a_late_wake_up_of_a_finished_task_is_ignored() {
+    let reactor = real_reactor(false);
+    let kept = Rc::new(RefCell::new(None));
+    let keep = Rc::clone(&kept);
+    reactor.spawn("short", async move {
+        std::future::poll_fn(|cx| {
+            *keep.borrow_mut() = Some(cx.waker().clone());
+            std::task::Poll::Ready(())
+        })
+        .await;
+    });
+    reactor.turn();
+    let polls = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&polls);
+    reactor.spawn("takes the place of the other", async move {
+        std::future::poll_fn(|_| {
+            counted.set(counted.get() + 1);
+            std::task::Poll::<()>::Pending
+        })
+        .await;
+    });
+    reactor.turn();
+    let waker = kept.take().unwrap();
+    waker.wake_by_ref();
+    std::thread::spawn(move || waker.wake()).join().unwrap();
+    reactor.turn();
+    reactor.turn();
+    assert_eq!(polls.get(), 1);
+}
+
+#[test]
+fn offloaded_work_comes_back_to_its_client() {
+    struct Client(RefCell<Vec<(u64, i32)>>);
+    impl CompletionClient for Client {
+        fn completed(&self, token: u64, result: i32, _flags: u32) {
+            self.0.borrow_mut().push((token, result));
+        }
+    }
+    fn negate(args: [u64; 4]) -> i32 {
+        -i32::try_from(args[0]).unwrap()
+    }
+    let reactor = real_reactor(true);
+    let client = Rc::new(Client(RefCell::default()));
+    let shared: Rc<dyn CompletionClient> = Rc::<Client>::clone(&client);
+    let id = reactor.add_client(shared).unwrap();
+    for token in 0..10 {
+        reactor.offload_file_op(id, token, negate, [token * 2, 0, 0, 0]).unwrap();
+    }
+    while client.0.borrow().len() < 10 {
+        reactor.turn();
+    }
+    let mut results = client.0.take();
+    results.sort_unstable();
+    assert!(results.iter().all(|&(token, result)| i64::from(result) == -2 * token.cast_signed()));
+}
+
+#[test]
+fn a_runtime_has_a_pinned_reactor_per_core() {
+    let cores: CoreSet = cpu::allowed().iter().take(2).collect();
+    let options = RuntimeOptions { cores: cores.clone(), mode: PollMode::default(), ring: true };
+    let runtime = Runtime::start(&options, memory()).unwrap();
+    assert_eq!(runtime.reactors().len(), cores.len());
+    for handle in runtime.reactors() {
+        let here = futures::executor::block_on(handle.call(|_| cpu::current_core())).unwrap();
+        assert_eq!(here, handle.core());
+    }
+    let handles: Vec<_> = runtime.reactors().to_vec();
+    drop(runtime);
+    assert!(handles.iter().all(ReactorHandle::has_ended));
+}
+
+#[test]
+fn a_core_that_does_not_exist_is_refused_by_number() {
+    let cores: CoreSet = [CoreId(4000)].into_iter().collect();
+    let options = RuntimeOptions { cores, mode: PollMode::Busy, ring: false };
+    let Err(error) = Runtime::start(&options, memory()) else { panic!("core 4000 was accepted") };
+    let RuntimeError::Cores(source) = error else { panic!("{error}") };
+    assert!(source.to_string().contains("4000"), "{source}");
+}

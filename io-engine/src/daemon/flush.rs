@@ -13,42 +13,51 @@ use super::DaemonError;
 use crate::core::{CoreError, Engine};
 use crate::rpc::errors::with_causes;
 
-/// Devices whose completed writes may not be on the medium yet, and why not.
+/// Devices whose completed writes may not be on the medium yet, and what is known about each.
+/// Nothing is there before the end of the devices has begun.
 #[derive(Default)]
 #[expect(clippy::disallowed_types, reason = "see the import")]
-pub(super) struct Unflushed(Mutex<BTreeMap<String, &'static str>>);
+pub(super) struct Unflushed(Mutex<Option<BTreeMap<String, &'static str>>>);
 
 impl Unflushed {
-    /// The devices, in words.
-    pub(super) fn names(&self) -> String {
-        let left = self.lock();
+    /// The devices that a sudden end leaves unflushed, in words.
+    pub(super) fn names(&self, engine: &Engine) -> String {
+        let left = self.lock().clone().unwrap_or_else(|| cached(engine));
         if left.is_empty() {
-            return "every device that has a volatile cache was flushed".to_owned();
+            return "no device has a volatile cache that was not flushed".to_owned();
         }
         let each = left.iter().map(|(name, what)| format!("'{name}' ({what})"));
         format!("not flushed: {}", each.collect::<Vec<_>>().join(", "))
     }
 
+    fn begin(&self, engine: &Engine) {
+        *self.lock() = Some(cached(engine));
+    }
+
     fn set(&self, name: &str, what: &'static str) {
-        self.lock().insert(name.to_owned(), what);
+        self.lock().get_or_insert_default().insert(name.to_owned(), what);
     }
 
     fn clear(&self, name: &str) {
-        self.lock().remove(name);
+        self.lock().get_or_insert_default().remove(name);
     }
 
-    #[expect(clippy::disallowed_types, reason = "see the import")]
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, &'static str>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<BTreeMap<String, &'static str>>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
+/// The devices with a volatile cache.
+fn cached(engine: &Engine) -> BTreeMap<String, &'static str> {
+    let devices = engine.registry().all();
+    let cached = devices.iter().filter(|bdev| bdev.info().write_cache);
+    cached.map(|bdev| (bdev.name().to_owned(), "I/O may be in flight")).collect()
+}
+
 /// Ends every device: waits for what is in flight, flushes, removes.
 pub(super) async fn end_devices(engine: &Engine, unflushed: &Unflushed) -> Result<(), DaemonError> {
+    unflushed.begin(engine);
     let devices = engine.registry().all();
-    for bdev in devices.iter().filter(|bdev| bdev.info().write_cache) {
-        unflushed.set(bdev.name(), "I/O in flight");
-    }
     let ends = devices.iter().map(|bdev| end_device(engine, bdev, unflushed));
     let failed: Vec<String> = join_all(ends).await.into_iter().flatten().collect();
     if failed.is_empty() { Ok(()) } else { Err(DaemonError::Unflushed(failed.join("; "))) }

@@ -103,15 +103,24 @@ impl<'a> Plan<'a> {
         let server = Server::bind(&self.args.rpc_socket, module, Limits::default())?;
         let engine = Engine::start(&self.options)?;
         context.set_engine(Arc::clone(&engine));
-        runtime.block_on(self.make_devices(&context, &engine))?;
-        report::print(&engine, &self.options, self.args.env.no_huge);
+        let mut asked_to_end = signals.clone();
+        let made = runtime.block_on(async {
+            tokio::select! {
+                made = self.make_devices(&context, &engine) => made.map(|()| true),
+                () = asked_to_end.received(1) => Ok(false),
+            }
+        })?;
+        if made {
+            report::print(&engine, &self.options, self.args.env.no_huge);
+        }
 
         let unflushed = Unflushed::default();
         let outcome = runtime.block_on(async {
             let (mut first, mut second) = (signals.clone(), signals.clone());
             let work = async {
-                server.run(async { first.received(1).await }).await?;
-                flush::end_devices(&engine, &unflushed).await
+                let served = server.run(async { first.received(1).await }).await;
+                flush::end_devices(&engine, &unflushed).await?;
+                Ok(served?)
             };
             tokio::select! {
                 ended = work => Outcome::Ended(ended),
@@ -129,7 +138,7 @@ impl<'a> Plan<'a> {
                 Ok(ExitCode::Success)
             }
             Outcome::Cut => {
-                let left = unflushed.names();
+                let left = unflushed.names(&engine);
                 tracing::error!("a second signal: ended at once; {left}");
                 // A reactor that hangs would be waited for: the process ends with it instead.
                 runtime.shutdown_background();

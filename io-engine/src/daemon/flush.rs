@@ -100,3 +100,100 @@ async fn flush(engine: &Engine, bdev: &Arc<Bdev>) -> Result<(), CoreError> {
     });
     flushed.await?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use spdk_rs::NvmeStatus;
+    use spdk_rs::bdev::{BdevChannel, BdevInfo, BdevIo, BdevOps, IoLimits, IoType, IoTypes};
+    use spdk_rs::reactor::Reactor;
+    use uuid::Uuid;
+
+    use crate::cli::EnvArgs;
+    use crate::daemon::engine_options;
+
+    /// A device that counts flushes and ends them as told.
+    #[derive(Clone)]
+    struct Medium {
+        flushes: Arc<AtomicUsize>,
+        status: NvmeStatus,
+    }
+
+    impl BdevOps for Medium {
+        fn io_types(&self) -> IoTypes {
+            IoTypes::of(&[IoType::Read, IoType::Write, IoType::Flush])
+        }
+
+        fn create_channel(&self, _: &Rc<Reactor>) -> std::io::Result<Box<dyn BdevChannel>> {
+            Ok(Box::new(self.clone()))
+        }
+    }
+
+    impl BdevChannel for Medium {
+        fn submit(&mut self, io: BdevIo) {
+            assert_eq!(io.kind(), IoType::Flush);
+            self.flushes.fetch_add(1, Ordering::Relaxed);
+            io.complete(self.status);
+        }
+    }
+
+    /// Registers a device; returns the count of its flushes.
+    fn add(engine: &Engine, name: &str, cache: bool, status: NvmeStatus) -> Arc<AtomicUsize> {
+        let flushes = Arc::<AtomicUsize>::default();
+        let info = BdevInfo {
+            name: name.to_owned(),
+            aliases: Vec::new(),
+            uuid: Uuid::new_v4(),
+            product_name: "medium".to_owned(),
+            driver_name: "medium",
+            block_len: 512,
+            phys_block_len: 512,
+            num_blocks: 8,
+            alignment: 1,
+            write_cache: cache,
+            read_only: false,
+            limits: IoLimits::default(),
+        };
+        let medium = Medium { flushes: Arc::clone(&flushes), status };
+        engine.registry().register(&Bdev::new(info, Box::new(medium))).expect("registered");
+        flushes
+    }
+
+    fn engine() -> Arc<Engine> {
+        let env = EnvArgs { mem_size: 2, no_huge: true, ..EnvArgs::default() };
+        Engine::start(&engine_options(&env).expect("options")).expect("an engine")
+    }
+
+    #[tokio::test]
+    async fn every_volatile_cache_is_flushed_once_and_every_device_goes() {
+        let engine = engine();
+        let cached = add(&engine, "cached", true, NvmeStatus::SUCCESS);
+        let plain = add(&engine, "plain", false, NvmeStatus::SUCCESS);
+        let unflushed = Unflushed::default();
+        assert_eq!(unflushed.names(&engine), "not flushed: 'cached' (I/O may be in flight)");
+        end_devices(&engine, &unflushed).await.expect("flushed");
+        assert_eq!(cached.load(Ordering::Relaxed), 1);
+        assert_eq!(plain.load(Ordering::Relaxed), 0);
+        assert!(engine.registry().all().is_empty());
+        assert!(unflushed.names(&engine).starts_with("no device"));
+    }
+
+    #[tokio::test]
+    async fn a_failed_flush_is_told_and_holds_nothing_up() {
+        let engine = engine();
+        let bad = add(&engine, "bad", true, NvmeStatus::WRITE_FAULT);
+        let good = add(&engine, "good", true, NvmeStatus::SUCCESS);
+        let unflushed = Unflushed::default();
+        let error = end_devices(&engine, &unflushed).await.expect_err("unflushed");
+        let words = error.to_string();
+        assert!(words.contains("'bad'") && words.contains("write fault"), "{words}");
+        assert!(!words.contains("'good'"), "{words}");
+        assert_eq!(error.exit_code(), crate::cli::ExitCode::Failure);
+        assert_eq!((bad.load(Ordering::Relaxed), good.load(Ordering::Relaxed)), (1, 1));
+        assert!(engine.registry().all().is_empty());
+        assert_eq!(unflushed.names(&engine), "not flushed: 'bad' (flush failed)");
+    }
+}

@@ -216,7 +216,8 @@ fn iopoll(facts: &Facts) -> Line {
     if facts.uring_devices.is_empty() {
         return found(TOPIC, "no uring device to poll");
     }
-    let polled = |facts: &Value| facts.get("iopoll").and_then(Value::as_bool) == Some(true);
+    let polled =
+        |facts: &Value| facts.pointer("/uring/iopoll").and_then(Value::as_bool) == Some(true);
     let (with, without): (Vec<_>, Vec<_>) =
         facts.uring_devices.iter().partition(|(_, facts)| polled(facts));
     let names = |list: Vec<&(String, Value)>| {
@@ -324,9 +325,9 @@ mod tests {
     #[test]
     fn polling_is_told_per_device() {
         let mut polled = facts();
-        polled.uring_devices = vec![("a".into(), json!({"iopoll": true}))];
+        polled.uring_devices = vec![("a".into(), json!({"uring": {"iopoll": true}}))];
         assert_eq!(line(&polled, "IOPOLL").0, "completions are polled for 'a'");
-        polled.uring_devices.push(("b".into(), json!({"iopoll": false})));
+        polled.uring_devices.push(("b".into(), json!({"uring": {"iopoll": false}})));
         assert_eq!(line(&polled, "IOPOLL").0, "completions come by interrupt for 'b'");
     }
 }

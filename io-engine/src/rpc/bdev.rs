@@ -42,7 +42,7 @@ pub(super) struct MemoryShape {
 }
 
 impl MemoryShape {
-    pub(super) fn take(params: &mut Params<'_>) -> Result<Self, ParamError> {
+    pub(super) fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let block_len = params.required_one_of("block_size", BLOCK_SIZES)?;
         let blocks_max = BYTES_MAX / u64::from(block_len);
         let num_blocks = params.required_u64("num_blocks", 1..=blocks_max)?;
@@ -64,7 +64,9 @@ impl MemoryShape {
 pub(super) struct Delete(Name);
 
 impl Request for Delete {
-    fn take(params: &mut Params<'_>) -> Result<Self, ParamError> {
+    const NAMES: &'static [&'static str] = &["name"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self(params.required("name")?))
     }
 }
@@ -104,7 +106,9 @@ async fn remove(context: &Context, name: &str) -> RpcResult<bool> {
 struct Create(String);
 
 impl Request for Create {
-    fn take(params: &mut Params<'_>) -> Result<Self, ParamError> {
+    const NAMES: &'static [&'static str] = &["uri"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let uri: String = params.required("uri")?;
         if let Err(bdev::BdevError::Uri(error)) = bdev::plan(&uri) {
             return Err(params.refuse("uri", error.to_string()));
@@ -134,7 +138,9 @@ struct GetBdevs {
 }
 
 impl Request for GetBdevs {
-    fn take(params: &mut Params<'_>) -> Result<Self, ParamError> {
+    const NAMES: &'static [&'static str] = &["name", "timeout"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let name: Option<Name> = params.optional("name")?;
         let timeout_ms = params.optional_u64("timeout", 0..=WAIT_MS_MAX)?;
         if name.is_none() && timeout_ms.is_some_and(|ms| ms > 0) {
@@ -219,6 +225,7 @@ fn supported_io_types(bdev: &Bdev) -> Value {
 fn driver_specific(bdev: &Bdev) -> Value {
     match bdev.ops().driver_info() {
         Value::Null => json!({}),
+        facts if facts.get(bdev.info().driver_name).is_some() => facts,
         facts => json!({ bdev.info().driver_name: facts }),
     }
 }

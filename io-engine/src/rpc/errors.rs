@@ -8,6 +8,7 @@ use jsonrpsee::types::ErrorObjectOwned;
 use nix::errno::Errno;
 use spdk_rs::bdev::{ClaimError, RegistryError};
 use spdk_rs::env::MemoryError;
+use spdk_rs::env::system::FileError;
 
 use super::params::ParamError;
 use crate::bdev::{BdevError, UriError};
@@ -101,6 +102,15 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(CoreError::Registry(error)) => return errno_of_one(error),
         Some(CoreError::Claim(error)) => return errno_of_one(error),
         Some(CoreError::Command { status, .. }) => return Some(Errno::from_raw(status.errno())),
+        _ => {}
+    }
+    match error.downcast_ref::<FileError>() {
+        Some(FileError::NotFound { .. }) => return Some(Errno::ENOENT),
+        Some(FileError::NotStorage { .. } | FileError::NoDirect { .. }) => {
+            return Some(Errno::EINVAL);
+        }
+        Some(FileError::InUse { .. }) => return Some(Errno::EBUSY),
+        Some(FileError::Exists { .. }) => return Some(Errno::EEXIST),
         _ => {}
     }
     if error.is::<MemoryError>() {

@@ -33,7 +33,9 @@ struct GetMethods {
 }
 
 impl Request for GetMethods {
-    fn take(params: &mut Params<'_>) -> Result<Self, ParamError> {
+    const NAMES: &'static [&'static str] = &["current", "include_aliases"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let current = params.optional("current")?.unwrap_or(false);
         // There are no aliases, so the list is the same with and without them.
         let _: Option<bool> = params.optional("include_aliases")?;
@@ -114,7 +116,9 @@ fn core_times(text: &str) -> HashMap<u32, (u64, u64)> {
 struct KillInstance(Signal);
 
 impl Request for KillInstance {
-    fn take(params: &mut Params<'_>) -> Result<Self, ParamError> {
+    const NAMES: &'static [&'static str] = &["sig_name"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let signals = [
             ("SIGTERM", Signal::SIGTERM),
             ("SIGINT", Signal::SIGINT),

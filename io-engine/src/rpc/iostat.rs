@@ -22,7 +22,9 @@ struct GetIostat {
 }
 
 impl Request for GetIostat {
-    fn take(params: &mut Params<'_>) -> Result<Self, ParamError> {
+    const NAMES: &'static [&'static str] = &["name", "per_channel", "reset_mode"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let name: Option<Name> = params.optional("name")?;
         let per_channel = params.optional("per_channel")?.unwrap_or(false);
         if per_channel && name.is_none() {

@@ -30,7 +30,21 @@ struct Create {
 }
 
 impl Request for Create {
-    fn take(params: &mut Params<'_>) -> Result<Self, ParamError> {
+    const NAMES: &'static [&'static str] = &[
+        "name",
+        "num_blocks",
+        "block_size",
+        "physical_block_size",
+        "uuid",
+        "optimal_io_boundary",
+        "md_size",
+        "md_interleave",
+        "dif_type",
+        "dif_is_head_of_md",
+        "dif_pi_format",
+    ];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let shape = MemoryShape::take(params)?;
         let request =
             Self { name: params.optional("name")?, uuid: params.optional("uuid")?, shape };

@@ -6,6 +6,7 @@
 
 mod bdev;
 pub mod errors;
+mod file;
 mod framework;
 mod iostat;
 mod malloc;
@@ -63,6 +64,7 @@ pub fn methods() -> Vec<Method> {
     all.extend(iostat::methods());
     all.extend(malloc::methods());
     all.extend(null::methods());
+    all.extend(file::methods());
     all.sort_by_key(Method::name);
     all
 }

@@ -28,7 +28,19 @@ struct Create {
 }
 
 impl Request for Create {
-    fn take(params: &mut Params<'_>) -> Result<Self, ParamError> {
+    const NAMES: &'static [&'static str] = &[
+        "name",
+        "num_blocks",
+        "block_size",
+        "physical_block_size",
+        "uuid",
+        "md_size",
+        "dif_type",
+        "dif_is_head_of_md",
+        "dif_pi_format",
+    ];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self {
             name: params.required("name")?,
             uuid: params.optional("uuid")?,
@@ -52,7 +64,9 @@ struct Resize {
 }
 
 impl Request for Resize {
-    fn take(params: &mut Params<'_>) -> Result<Self, ParamError> {
+    const NAMES: &'static [&'static str] = &["name", "new_size"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self {
             name: params.required("name")?,
             new_size_mib: params.required_u64("new_size", 1..=BYTES_MAX >> 20)?,

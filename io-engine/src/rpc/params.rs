@@ -1,14 +1,15 @@
 //! The parameters of a method, each to be asked for.
 //!
-//! A request takes what it understands and [`read`] refuses the rest; the getters register the
-//! names, so the list of allowed parameters in an error cannot differ from what the code reads.
+//! A request says which parameters it has, and takes them one by one; [`read`] refuses the rest.
+//! Asking for a name that is not in the list is a bug that panics in tests, so the list of allowed
+//! parameters in an error cannot differ from what the code reads.
 //! Nothing is converted: a number in a string, or `null`, is refused by name.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::Value;
 use thiserror::Error;
 use uuid::Uuid;
@@ -81,6 +82,14 @@ impl<'de> Deserialize<'de> for Given {
                 Ok(Given::default())
             }
 
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Given, A::Error> {
+                // A list of no parameters says the same as none.
+                match list.next_element::<IgnoredAny>()? {
+                    None => Ok(Given::default()),
+                    Some(_) => Err(A::Error::invalid_type(Unexpected::Seq, &self)),
+                }
+            }
+
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Given, A::Error> {
                 let mut members: Vec<(String, Value)> = Vec::new();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
@@ -99,11 +108,14 @@ impl<'de> Deserialize<'de> for Given {
 
 /// What a method is asked to do: its parameters, checked one by one.
 pub trait Request: Sized {
+    /// The names of the parameters.
+    const NAMES: &'static [&'static str];
+
     /// Takes the parameters. What is not taken is refused by [`read`].
     ///
     /// # Errors
     /// [`ParamError`] for the first parameter that is missing or cannot be used.
-    fn take(params: &mut Params<'_>) -> Result<Self, ParamError>;
+    fn take(params: &Params<'_>) -> Result<Self, ParamError>;
 }
 
 /// Reads a request out of its parameters.
@@ -111,13 +123,22 @@ pub trait Request: Sized {
 /// # Errors
 /// [`ParamError`].
 pub fn read<R: Request>(given: &Given) -> Result<R, ParamError> {
-    let mut params = Params { given, allowed: Vec::new() };
-    let request = R::take(&mut params);
-    // A misspelt name is a likelier cause of a missing parameter than forgetting it.
-    match params.finish() {
-        Err(unknown) if matches!(request, Ok(_) | Err(ParamError::Missing { .. })) => Err(unknown),
-        _ => request,
+    check_names(given, R::NAMES)?;
+    R::take(&Params { given, allowed: R::NAMES })
+}
+
+/// Refuses what the method does not have.
+fn check_names(given: &Given, allowed: &[&str]) -> Result<(), ParamError> {
+    let names = given.0.iter().map(|(name, _)| name);
+    let unknown: Vec<String> = names
+        .filter(|name| !allowed.contains(&name.as_str()))
+        .map(|name| format!("`{}`", shorten(name)))
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
     }
+    let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+    Err(ParamError::Unknown { unknown: unknown.join(", "), allowed })
 }
 
 /// The request of a method without parameters.
@@ -125,7 +146,9 @@ pub fn read<R: Request>(given: &Given) -> Result<R, ParamError> {
 pub struct Nothing;
 
 impl Request for Nothing {
-    fn take(_: &mut Params<'_>) -> Result<Self, ParamError> {
+    const NAMES: &'static [&'static str] = &[];
+
+    fn take(_: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self)
     }
 }
@@ -184,7 +207,7 @@ impl Param for Name {
 #[derive(Debug)]
 pub struct Params<'p> {
     given: &'p Given,
-    allowed: Vec<&'static str>,
+    allowed: &'static [&'static str],
 }
 
 impl<'p> Params<'p> {
@@ -192,7 +215,7 @@ impl<'p> Params<'p> {
     ///
     /// # Errors
     /// [`ParamError::Value`] when the value has another type.
-    pub fn optional<T: Param>(&mut self, name: &'static str) -> Result<Option<T>, ParamError> {
+    pub fn optional<T: Param>(&self, name: &'static str) -> Result<Option<T>, ParamError> {
         let Some(value) = self.value(name) else { return Ok(None) };
         T::of(value).map(Some).ok_or_else(|| refused(name, value, must_be(T::EXPECTED)))
     }
@@ -201,7 +224,7 @@ impl<'p> Params<'p> {
     ///
     /// # Errors
     /// [`ParamError::Missing`], or as [`Params::optional`].
-    pub fn required<T: Param>(&mut self, name: &'static str) -> Result<T, ParamError> {
+    pub fn required<T: Param>(&self, name: &'static str) -> Result<T, ParamError> {
         self.optional(name)?
             .ok_or_else(|| ParamError::Missing { name, allowed: must_be(T::EXPECTED) })
     }
@@ -211,7 +234,7 @@ impl<'p> Params<'p> {
     /// # Errors
     /// [`ParamError::Value`] when it is no whole number or lies outside of `range`.
     pub fn optional_u64(
-        &mut self,
+        &self,
         name: &'static str,
         range: RangeInclusive<u64>,
     ) -> Result<Option<u64>, ParamError> {
@@ -225,7 +248,7 @@ impl<'p> Params<'p> {
     /// # Errors
     /// [`ParamError::Missing`], or as [`Params::optional_u64`].
     pub fn required_u64(
-        &mut self,
+        &self,
         name: &'static str,
         range: RangeInclusive<u64>,
     ) -> Result<u64, ParamError> {
@@ -238,7 +261,7 @@ impl<'p> Params<'p> {
     /// # Errors
     /// [`ParamError::Value`] when it is none of them.
     pub fn optional_one_of(
-        &mut self,
+        &self,
         name: &'static str,
         allowed: &[u32],
     ) -> Result<Option<u32>, ParamError> {
@@ -252,11 +275,7 @@ impl<'p> Params<'p> {
     ///
     /// # Errors
     /// [`ParamError::Missing`], or as [`Params::optional_one_of`].
-    pub fn required_one_of(
-        &mut self,
-        name: &'static str,
-        allowed: &[u32],
-    ) -> Result<u32, ParamError> {
+    pub fn required_one_of(&self, name: &'static str, allowed: &[u32]) -> Result<u32, ParamError> {
         self.optional_one_of(name, allowed)?
             .ok_or_else(|| ParamError::Missing { name, allowed: one_of(allowed) })
     }
@@ -266,7 +285,7 @@ impl<'p> Params<'p> {
     /// # Errors
     /// [`ParamError::Missing`], or [`ParamError::Value`] when the word is not in the list.
     pub fn required_choice<T: Copy>(
-        &mut self,
+        &self,
         name: &'static str,
         choices: &[(&str, T)],
     ) -> Result<T, ParamError> {
@@ -285,7 +304,7 @@ impl<'p> Params<'p> {
     /// # Errors
     /// [`ParamError::Unsupported`] for any other value.
     pub fn only(
-        &mut self,
+        &self,
         name: &'static str,
         neutral: &Value,
         reason: &'static str,
@@ -306,32 +325,13 @@ impl<'p> Params<'p> {
         ParamError::Value { name, value, allowed: allowed.into() }
     }
 
-    fn value(&mut self, name: &'static str) -> Option<&'p Value> {
-        if !self.allowed.contains(&name) {
-            self.allowed.push(name);
-        }
+    fn value(&self, name: &'static str) -> Option<&'p Value> {
+        debug_assert!(self.allowed.contains(&name), "`{name}` is in the request's list");
         self.get(name)
     }
 
     fn get(&self, name: &str) -> Option<&'p Value> {
         self.given.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
-    }
-
-    /// Refuses what nobody asked for.
-    fn finish(self) -> Result<(), ParamError> {
-        let left = self.given.0.iter().map(|(name, _)| name);
-        let unknown: Vec<String> = left
-            .filter(|name| !self.allowed.contains(&name.as_str()))
-            .map(|name| format!("`{}`", shorten(name)))
-            .collect();
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        let allowed = match self.allowed.as_slice() {
-            [] => "none".to_owned(),
-            names => names.join(", "),
-        };
-        Err(ParamError::Unknown { unknown: unknown.join(", "), allowed })
     }
 }
 
@@ -379,7 +379,9 @@ mod tests {
     }
 
     impl Request for Sample {
-        fn take(params: &mut Params<'_>) -> Result<Self, ParamError> {
+        const NAMES: &'static [&'static str] = &["name", "blocks", "uuid", "size", "on", "md_size"];
+
+        fn take(params: &Params<'_>) -> Result<Self, ParamError> {
             params.only("md_size", &json!(0), "there is no metadata")?;
             Ok(Self {
                 name: params.required::<Name>("name")?.0,
@@ -431,8 +433,9 @@ mod tests {
             ),
             (
                 json!({"name": "a", "block": 1}),
-                "unknown parameter `block`; allowed are md_size, name",
+                "unknown parameter `block`; allowed are name, blocks",
             ),
+            (json!({"x": 1}), "unknown parameter `x`; allowed are name, blocks, uuid, size, on"),
             (json!({"name": "a", "blocks": 1, "x": 1, "y": 2}), "unknown parameter `x`, `y`"),
             (json!([1]), "an object of parameters"),
             (json!("a"), "an object of parameters"),
@@ -447,7 +450,10 @@ mod tests {
         let error =
             serde_json::from_str::<Given>(r#"{"a": 1, "b": 2, "a": 3}"#).expect_err("twice");
         assert!(error.to_string().contains("parameter \"a\" is given twice"), "{error}");
-        assert_eq!(serde_json::from_str::<Given>("null").expect("null"), Given::default());
+        for nothing in ["null", "{}", "[]"] {
+            let given = serde_json::from_str::<Given>(nothing).expect(nothing);
+            assert_eq!(given, Given::default());
+        }
     }
 
     #[test]

@@ -234,7 +234,7 @@ mod tests {
                 &step(r#"{"method": "bdev_create", "params": {"uri": "a", "uri": "b"}}"#),
                 "given twice at line 1",
             ),
-            (&step(r#"{"method": "bdev_create", "params": []}"#), "an object of parameters"),
+            (&step(r#"{"method": "bdev_create", "params": [1]}"#), "an object of parameters"),
             (&step(r#"{"method": "bdev_create", "after": 1}"#), "unknown field `after`"),
         ] {
             let error = parse(text).expect_err(text);

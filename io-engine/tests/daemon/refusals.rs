@@ -50,7 +50,7 @@ fn parameters_are_refused_by_name() {
         ("bdev_get_iostat", json!({"per_channel": 1}), "true or false"),
         ("bdev_get_iostat", json!({"reset_mode": "all"}), "`reset_mode` cannot be \"all\""),
         ("bdev_create", json!({"uri": "melt:///a"}), "unknown scheme `melt`"),
-        ("bdev_create", json!({"uri": "malloc:///a?size=1"}), "`size`"),
+        ("bdev_create", json!({"uri": "malloc:///a?size_mb=1&x=1"}), "unknown parameter `x`"),
         ("bdev_create", json!({"uri": "malloc://a?size_mb=1"}), "takes no host"),
         ("bdev_create", json!({}), "`uri` is missing"),
         ("spdk_kill_instance", json!({"sig_name": "SIGSEGV"}), "one of SIGTERM, SIGINT, SIGKILL"),

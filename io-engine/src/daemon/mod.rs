@@ -33,13 +33,13 @@ use signals::Signals;
 
 /// Runs the daemon until it is asked to end.
 #[must_use]
-pub fn run(args: DaemonArgs) -> ExitCode {
+pub fn run(args: &DaemonArgs) -> ExitCode {
     if let Err(error) = args.log.install("info") {
         say(&error);
         return ExitCode::Usage;
     }
     panics::install();
-    match Plan::of(&args).and_then(Plan::run) {
+    match Plan::of(args).and_then(Plan::run) {
         Ok(code) => code,
         Err(error) => {
             say(&error);

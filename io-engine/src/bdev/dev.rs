@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use spdk_rs::bdev::RegistryError;
 use thiserror::Error;
 
-use super::{BdevUri, UriError, existing, malloc, null};
+use super::{BdevUri, UriError, aio, existing, malloc, null, uring};
 use crate::core::Engine;
 
 /// A device that a URI describes completely, and that is not there yet.
@@ -69,6 +69,8 @@ type Parse = fn(&BdevUri) -> Result<Box<dyn Factory>, BdevError>;
 const SCHEMES: &[(&str, Parse)] = &[
     ("malloc", malloc::parse),
     ("null", null::parse),
+    ("aio", aio::parse),
+    ("uring", uring::parse),
     ("bdev", existing::parse),
     ("loopback", existing::parse),
 ];

@@ -34,6 +34,16 @@ impl IoBuf {
         self.len() == 0
     }
 
+    /// The table for the device. It stays where it is when the value is moved.
+    #[inline(always)]
+    pub(super) fn io_vecs(&self) -> &[IoVec] {
+        match self {
+            Self::None => &[],
+            Self::One(buf) => buf.io_vecs(),
+            Self::List(list) => list.iovs(),
+        }
+    }
+
     /// The one buffer, if it is one.
     #[must_use]
     pub fn into_one(self) -> Option<DmaBuf> {

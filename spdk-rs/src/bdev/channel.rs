@@ -25,6 +25,8 @@ bitflags::bitflags! {
         const HELD = 4;
         /// The driver wants no I/O across a boundary.
         const BOUNDARY = 8;
+        /// The channel is not on its core's list of those with I/O outstanding.
+        const INACTIVE = 16;
     }
 }
 
@@ -41,7 +43,6 @@ pub struct Channel {
     pub(super) align_mask: usize,
     pub(super) segments_max: usize,
     pub(super) outstanding: Cell<usize>,
-    pub(super) active: Cell<bool>,
     pub(super) polled: bool,
     pub(super) counters: Arc<ChannelCounters>,
     driver: RefCell<Box<dyn BdevChannel>>,
@@ -65,14 +66,13 @@ impl Channel {
             block_len: info.block_len,
             native: bdev.native_io_types(),
             gate: Cell::new(if info.limits.boundary_blocks == 0 {
-                Gate::empty()
+                Gate::INACTIVE
             } else {
-                Gate::BOUNDARY
+                Gate::INACTIVE | Gate::BOUNDARY
             }),
             align_mask: info.alignment.max(1) - 1,
             segments_max: info.limits.segments_max,
             outstanding: Cell::new(0),
-            active: Cell::new(false),
             polled: driver.is_polled(),
             counters: Arc::clone(&counters),
             driver: RefCell::new(driver),
@@ -120,6 +120,12 @@ impl Channel {
         self.own.upgrade()
     }
 
+    /// Whether the driver takes an I/O of this kind and length as it is.
+    #[inline(always)]
+    pub(super) fn takes(&self, kind: IoType, num_blocks: u64) -> bool {
+        self.native.contains(kind) && num_blocks <= self.blocks_max
+    }
+
     /// Hands an I/O to the driver.
     #[inline(always)]
     pub(super) fn submit_native(&self, io: BdevIo) {
@@ -142,6 +148,9 @@ impl Channel {
     /// The way of an I/O that cannot go straight to the driver.
     #[cold]
     pub(super) fn submit_slow(&self, io: BdevIo) {
+        if self.gate.get().contains(Gate::INACTIVE) {
+            self.core.activate(self);
+        }
         let gate = self.gate.get();
         if gate.contains(Gate::REMOVED) {
             io.complete(NvmeStatus::INVALID_NAMESPACE);

@@ -13,8 +13,9 @@ use super::channel::{Channel, Gate};
 use super::consumer::IoCompletion;
 use super::io::BdevIo;
 use super::slot::{Done, IoSlot, Slab, SlotList, State};
-use super::{Bdev, split};
+use super::{Bdev, IoType, split};
 use crate::NvmeStatus;
+use crate::env::IoVec;
 use crate::reactor::{LiveList, Reactor, Rest, Source};
 
 /// I/O slots of a core at the most (SPDK's default size of its pool).
@@ -88,9 +89,11 @@ impl BdevCore {
 
     /// Has a channel polled from now on, while it has I/O outstanding.
     #[cold]
-    pub(super) fn activate(&self, channel: &Rc<Channel>) {
-        channel.active.set(true);
-        self.active.push(Rc::clone(channel));
+    pub(super) fn activate(&self, channel: &Channel) {
+        channel.gate.set(channel.gate.get() - Gate::INACTIVE);
+        if let Some(shared) = channel.shared() {
+            self.active.push(shared);
+        }
     }
 
     /// Forgets channels without I/O outstanding.
@@ -98,7 +101,9 @@ impl BdevCore {
     fn deactivate(&self) {
         self.active.retain(|channel| {
             let active = channel.outstanding.get() != 0;
-            channel.active.set(active);
+            if !active {
+                channel.gate.set(channel.gate.get() | Gate::INACTIVE);
+            }
             active
         });
     }
@@ -116,27 +121,27 @@ impl BdevCore {
         channel.outstanding.set(channel.outstanding.get() - 1);
         let latency_ticks = now.wrapping_sub(fields.submit_ticks);
         let status = fields.status;
-        match fields.take_done() {
-            Done::Consumer(consumer) => {
-                Self::count(channel, fields, latency_ticks);
-                let (buf, tag) = (fields.take_buf(), fields.tag);
-                // SAFETY: all that is needed was taken out; nobody else knows the slot.
-                unsafe { self.slab.put(slot) };
-                consumer.io_done(tag, status, buf, latency_ticks);
-            }
-            other => self.finish_other(slot, other, latency_ticks),
-        }
+        let Done::Consumer(consumer) = &*fields.done else {
+            return self.finish_other(slot, latency_ticks);
+        };
+        // SAFETY: the slot gives its consumer up: it is freed below without dropping it.
+        let consumer = unsafe { std::ptr::read(consumer) };
+        Self::count(channel, fields, latency_ticks);
+        let (buf, tag) = (fields.take_buf(), fields.tag);
+        // SAFETY: all that is needed was taken out; nobody else knows the slot.
+        unsafe { self.slab.put(slot) };
+        consumer.io_done(tag, status, buf, latency_ticks);
     }
 
     /// Ends an I/O that has no callback. Apart from the others, which are the most.
     #[inline(never)]
-    fn finish_other(&self, slot: NonNull<IoSlot>, done: Done, latency_ticks: u64) {
+    fn finish_other(&self, slot: NonNull<IoSlot>, latency_ticks: u64) {
         // SAFETY: as in `finish`, whose only access is handed over.
         let fields = unsafe { &mut *slot.as_ptr() };
         // SAFETY: as in `finish`.
         let channel = unsafe { &*fields.channel };
         let status = fields.status;
-        match done {
+        match fields.take_done() {
             Done::Future => {
                 Self::count(channel, fields, latency_ticks);
                 fields.state = State::Ready;
@@ -190,7 +195,7 @@ impl BdevCore {
             status: fields.status,
             buf: fields.take_buf(),
             latency_ticks: fields.submit_ticks,
-            result: fields.argument,
+            result: if has_result(fields.kind) { fields.argument } else { 0 },
         };
         // SAFETY: the future gives the slot up.
         unsafe { self.slab.put(slot) };
@@ -213,27 +218,21 @@ impl BdevCore {
         fields.channel = Rc::as_ptr(channel);
         fields.done = ManuallyDrop::new(request.done);
         fields.tag = request.tag;
-        fields.argument = request.argument;
-        let iovs = match &request.buf {
-            IoBuf::One(buf) => buf.io_vecs(),
-            IoBuf::None => &[],
-            IoBuf::List(list) => list.iovs(),
-        };
-        fields.iovs = iovs.as_ptr();
-        fields.iov_count = iovs.len();
+        if !request.kind.has_data() {
+            fields.argument = request.argument;
+        }
+        fields.iovs = request.iovs.as_ptr().cast();
+        fields.iov_count = request.iovs.len();
         fields.buf = ManuallyDrop::new(request.buf);
         channel.outstanding.set(channel.outstanding.get() + 1);
-        if !channel.active.get() {
-            self.activate(channel);
-        }
         // SAFETY: the slot is live and this is its one token.
         Ok(unsafe { BdevIo::from_slot(slot) })
     }
 
-    /// Passes an I/O to the driver, straight when nothing stands before it.
+    /// Passes an I/O of a kind to the driver, straight when nothing stands before it.
     #[inline(always)]
-    pub(super) fn submit(channel: &Channel, io: BdevIo, direct: bool) {
-        if direct && channel.gate.get() == Gate::empty() {
+    pub(super) fn submit(channel: &Channel, io: BdevIo, kind: IoType, num_blocks: u64) {
+        if channel.takes(kind, num_blocks) && channel.gate.get().is_empty() {
             channel.submit_native(io);
         } else {
             channel.submit_slow(io);
@@ -243,14 +242,21 @@ impl BdevCore {
 
 /// An I/O before it has a slot.
 pub(super) struct Request {
-    pub(super) kind: super::IoType,
+    pub(super) kind: IoType,
     pub(super) flags: super::IoFlags,
     pub(super) offset_blocks: u64,
     pub(super) num_blocks: u64,
     pub(super) argument: u64,
+    /// The table of `buf`, which the buffers keep at its place while they are moved.
+    pub(super) iovs: NonNull<[IoVec]>,
     pub(super) buf: IoBuf,
     pub(super) done: Done,
     pub(super) tag: u64,
+}
+
+/// Whether a kind of I/O ends with a second result.
+const fn has_result(kind: IoType) -> bool {
+    matches!(kind, IoType::NvmeAdmin | IoType::NvmeIo | IoType::ZoneAppend | IoType::ZoneReport)
 }
 
 impl IoSlot {
@@ -287,12 +293,10 @@ impl Source for BdevCore {
         }
         let ready = self.completed.take();
         let now = self.reactor.now();
-        let mut count = 0;
         while let Some(slot) = ready.pop() {
             self.finish(slot, now);
-            count += 1;
         }
-        count
+        1
     }
 
     fn rest(&self) -> Rest {

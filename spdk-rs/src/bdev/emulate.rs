@@ -3,6 +3,7 @@
 //! A reset, and a compare-and-write as one change, first hold back all other I/O of the device on
 //! every core and wait until nothing is in flight.
 
+use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::buf::IoBuf;
@@ -70,9 +71,15 @@ fn internal(
     let mut flags = IoFlags::INTERNAL;
     flags.set(IoFlags::FUA, fua);
     let (argument, done, tag) = (0, Done::Future, 0);
-    let request = Request { kind, flags, offset_blocks, num_blocks, argument, buf, done, tag };
+    let iovs = NonNull::from(buf.io_vecs());
+    let request =
+        Request { kind, flags, offset_blocks, num_blocks, argument, iovs, buf, done, tag };
     match channel.core().start(channel, request) {
-        Ok(io) => IoFuture::submit(channel, io, false),
+        Ok(mut io) => {
+            let future = IoFuture::of(channel, &mut io);
+            channel.submit_slow(io);
+            future
+        }
         Err(buf) => IoFuture::refused(Refused::boxed(NO_SLOT, buf)),
     }
 }

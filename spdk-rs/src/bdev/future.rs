@@ -30,12 +30,11 @@ enum Inner {
 }
 
 impl IoFuture {
+    /// The future of an I/O that is about to be passed on.
     #[inline]
-    pub(super) fn submit(channel: &Rc<Channel>, mut io: BdevIo, direct: bool) -> Self {
+    pub(super) fn of(channel: &Rc<Channel>, io: &mut BdevIo) -> Self {
         let slot = NonNull::from(io.get_mut());
-        let core = Rc::clone(channel.core());
-        BdevCore::submit(channel, io, direct);
-        Self { inner: Inner::Running { slot, core } }
+        Self { inner: Inner::Running { slot, core: Rc::clone(channel.core()) } }
     }
 
     pub(super) fn refused(refused: Box<Refused>) -> Self {

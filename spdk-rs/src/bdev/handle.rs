@@ -1,5 +1,6 @@
 //! I/O to an open device from one core.
 
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::io::{BdevIo, IoFlags, IoList};
 use super::slot::Done;
 use super::{Bdev, IoType, NvmeCommand};
 use crate::NvmeStatus;
-use crate::env::DmaBuf;
+use crate::env::{DmaBuf, IoVec};
 
 /// An open device on the reactor that made the handle. Stays on that thread.
 ///
@@ -105,13 +106,48 @@ impl IoHandle {
         consumer: &Rc<dyn IoConsumer>,
         tag: u64,
     ) -> Result<(), Box<Refused>> {
-        let direct = match self.check(&request) {
-            Ok(direct) => direct,
+        // One buffer is the rule, and has a way of its own in which nothing is asked twice.
+        let (kind, num_blocks) = (request.kind, request.num_blocks);
+        let IoBuf::One(buf) = &request.buf else {
+            return self.submit_any(request, consumer, tag);
+        };
+        if !kind.has_data() {
+            return self.submit_any(request, consumer, tag);
+        }
+        if let Err(status) = self.check_range(&request).and_then(|()| self.check_one(&request, buf))
+        {
+            return Err(Refused::boxed(status, request.buf));
+        }
+        let iovs = NonNull::from(buf.io_vecs());
+        let io = self.start(request, iovs, Done::Consumer(Rc::clone(consumer)), tag)?;
+        BdevCore::submit(&self.channel, io, kind, num_blocks);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn submit_any(
+        &self,
+        request: IoRequest,
+        consumer: &Rc<dyn IoConsumer>,
+        tag: u64,
+    ) -> Result<(), Box<Refused>> {
+        let (iovs, direct) = match self.check(&request) {
+            Ok(checked) => checked,
             Err(status) => return Err(Refused::boxed(status, request.buf)),
         };
-        let io = self.start(request, Done::Consumer(Rc::clone(consumer)), tag)?;
-        BdevCore::submit(&self.channel, io, direct);
+        let io = self.start(request, iovs, Done::Consumer(Rc::clone(consumer)), tag)?;
+        self.pass_on(io, direct);
         Ok(())
+    }
+
+    /// Passes an I/O on that was checked and started.
+    fn pass_on(&self, io: BdevIo, direct: bool) {
+        if direct {
+            let (kind, num_blocks) = (io.kind(), io.num_blocks());
+            BdevCore::submit(&self.channel, io, kind, num_blocks);
+        } else {
+            self.channel.submit_slow(io);
+        }
     }
 
     /// Submits an I/O and returns the future of its end. Dropping the future does not take the
@@ -119,11 +155,15 @@ impl IoHandle {
     #[inline]
     pub fn submit_async(&self, request: IoRequest) -> IoFuture {
         let started = match self.check(&request) {
-            Ok(direct) => self.start(request, Done::Future, 0).map(|io| (io, direct)),
+            Ok((iovs, direct)) => self.start(request, iovs, Done::Future, 0).map(|io| (io, direct)),
             Err(status) => Err(Refused::boxed(status, request.buf)),
         };
         match started {
-            Ok((io, direct)) => IoFuture::submit(&self.channel, io, direct),
+            Ok((mut io, direct)) => {
+                let future = IoFuture::of(&self.channel, &mut io);
+                self.pass_on(io, direct);
+                future
+            }
             Err(refused) => IoFuture::refused(refused),
         }
     }
@@ -148,9 +188,10 @@ impl IoHandle {
             let empty = IoRequest::new(request.kind, 0, 0, IoBuf::None);
             let request = std::mem::replace(request, empty);
             let started = match self.check(&request) {
-                Ok(direct) => {
+                Ok((iovs, direct)) => {
+                    let direct = direct && self.channel.takes(request.kind, request.num_blocks);
                     let done = Done::Consumer(Rc::clone(consumer));
-                    self.start(request, done, *tag).map(|io| (io, direct))
+                    self.start(request, iovs, done, *tag).map(|io| (io, direct))
                 }
                 Err(status) => Err(Refused::boxed(status, request.buf)),
             };
@@ -251,22 +292,54 @@ impl IoHandle {
         if !matches!(kind, IoType::NvmeAdmin | IoType::NvmeIo) {
             return refuse(NvmeStatus::INVALID_FIELD, request.buf);
         }
-        let direct = match self.check(&request) {
-            Ok(direct) => direct,
+        let (iovs, direct) = match self.check(&request) {
+            Ok(checked) => checked,
             Err(status) => return refuse(status, request.buf),
         };
-        match self.start(request, Done::Future, 0) {
+        match self.start(request, iovs, Done::Future, 0) {
             Ok(mut io) => {
                 io.get_mut().command = *command;
-                IoFuture::submit(&self.channel, io, direct)
+                let future = IoFuture::of(&self.channel, &mut io);
+                self.pass_on(io, direct);
+                future
             }
             Err(refused) => IoFuture::refused(refused),
         }
     }
 
-    /// Checks a request. True when it can go straight to the driver.
+    /// Checks a request. Returns the table of its buffers, and whether its pieces are few enough
+    /// for the driver.
     #[inline(always)]
-    fn check(&self, request: &IoRequest) -> Result<bool, NvmeStatus> {
+    fn check(&self, request: &IoRequest) -> Result<(NonNull<[IoVec]>, bool), NvmeStatus> {
+        let channel = &*self.channel;
+        let kind = request.kind;
+        self.check_range(request)?;
+        if kind.has_data() {
+            match &request.buf {
+                IoBuf::One(buf) => {
+                    self.check_one(request, buf)?;
+                    Ok((NonNull::from(buf.io_vecs()), true))
+                }
+                IoBuf::List(list) => {
+                    let bytes = request.num_blocks * u64::from(channel.block_len);
+                    let wrong_len = list.len() as u64 != bytes || bytes == 0;
+                    if wrong_len || list.length_bits() & channel.align_mask != 0 {
+                        return Err(NvmeStatus::DATA_SGL_LENGTH_INVALID);
+                    }
+                    let few = list.iovs().len() <= channel.segments_max;
+                    Ok((NonNull::from(list.iovs()), few))
+                }
+                IoBuf::None => Err(NvmeStatus::DATA_SGL_LENGTH_INVALID),
+            }
+        } else {
+            self.check_without_data(request)?;
+            Ok((NonNull::from(request.buf.io_vecs()), true))
+        }
+    }
+
+    /// Checks that the handle may, and that the blocks are there.
+    #[inline(always)]
+    fn check_range(&self, request: &IoRequest) -> Result<(), NvmeStatus> {
         let channel = &*self.channel;
         let kind = request.kind;
         if kind.modifies() && !self.writable {
@@ -279,31 +352,20 @@ impl IoHandle {
                 return Err(NvmeStatus::LBA_OUT_OF_RANGE);
             }
         }
-        if kind.has_data() {
-            let bytes = request.num_blocks * u64::from(channel.block_len);
-            if request.buf.len() as u64 != bytes || bytes == 0 {
-                return Err(NvmeStatus::DATA_SGL_LENGTH_INVALID);
-            }
-            match &request.buf {
-                IoBuf::One(buf) => {
-                    if buf.as_ptr().addr() & channel.align_mask != 0 {
-                        return Err(NvmeStatus::INVALID_FIELD);
-                    }
-                }
-                IoBuf::List(list) => {
-                    if list.length_bits() & channel.align_mask != 0 {
-                        return Err(NvmeStatus::DATA_SGL_LENGTH_INVALID);
-                    }
-                    if list.iovs().len() > channel.segments_max {
-                        return Ok(false);
-                    }
-                }
-                IoBuf::None => return Err(NvmeStatus::DATA_SGL_LENGTH_INVALID),
-            }
-        } else {
-            self.check_without_data(request)?;
+        Ok(())
+    }
+
+    /// Checks a single buffer: its length and its place.
+    #[inline(always)]
+    fn check_one(&self, request: &IoRequest, buf: &DmaBuf) -> Result<(), NvmeStatus> {
+        let bytes = request.num_blocks * u64::from(self.channel.block_len);
+        if buf.len() as u64 != bytes || bytes == 0 {
+            return Err(NvmeStatus::DATA_SGL_LENGTH_INVALID);
         }
-        Ok(channel.native.contains(kind) && request.num_blocks <= channel.blocks_max)
+        if buf.as_ptr().addr() & self.channel.align_mask != 0 {
+            return Err(NvmeStatus::INVALID_FIELD);
+        }
+        Ok(())
     }
 
     fn check_without_data(&self, request: &IoRequest) -> Result<(), NvmeStatus> {
@@ -334,11 +396,18 @@ impl IoHandle {
     }
 
     #[inline(always)]
-    fn start(&self, request: IoRequest, done: Done, tag: u64) -> Result<BdevIo, Box<Refused>> {
+    fn start(
+        &self,
+        request: IoRequest,
+        iovs: NonNull<[IoVec]>,
+        done: Done,
+        tag: u64,
+    ) -> Result<BdevIo, Box<Refused>> {
         let IoRequest { kind, flags, offset_blocks, num_blocks, source_blocks, buf } = request;
         let flags = flags & IoFlags::FUA;
         let argument = source_blocks;
-        let request = Request { kind, flags, offset_blocks, num_blocks, argument, buf, done, tag };
+        let request =
+            Request { kind, flags, offset_blocks, num_blocks, argument, iovs, buf, done, tag };
         let core = self.channel.core();
         core.start(&self.channel, request).map_err(|buf| Refused::boxed(NO_SLOT, buf))
     }

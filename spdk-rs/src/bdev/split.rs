@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use super::buf::IoBuf;
 use super::channel::Channel;
-use super::core::{BdevCore, NO_SLOT, Request};
+use super::core::{NO_SLOT, Request};
 use super::io::{BdevIo, IoFlags};
 use super::slot::{Done, INLINE_IOVS, IoSlot, SplitState};
 use crate::NvmeStatus;
@@ -79,6 +79,7 @@ fn advance(channel: &Channel, parent: NonNull<IoSlot>) {
             offset_blocks: fields.offset_blocks + fields.split.issued_blocks,
             num_blocks: part_blocks(channel, fields),
             argument: fields.argument + fields.split.issued_blocks,
+            iovs: NonNull::from(&[]),
             buf: IoBuf::None,
             done: Done::Parent(parent),
             tag: 0,
@@ -90,7 +91,7 @@ fn advance(channel: &Channel, parent: NonNull<IoSlot>) {
                 part.get_mut().num_blocks = taken;
                 fields.split.issued_blocks += taken;
                 fields.split.in_flight += 1;
-                BdevCore::submit(channel, part, false);
+                channel.submit_slow(part);
             }
             // Parts in flight free slots and come back here; without any, the I/O fails.
             Err(_) if fields.split.in_flight > 0 => return,

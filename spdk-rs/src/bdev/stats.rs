@@ -5,20 +5,50 @@ use crate::NvmeStatus;
 use crate::reactor::Counter;
 
 /// The counters of one kind of I/O on one core. One cache line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(64))]
 struct OpCounters {
     ops: Counter,
     /// Blocks of the successful ones; they become bytes when somebody reads them.
     blocks: Counter,
     ticks: Counter,
-    ticks_max: Counter,
-    /// The complement of the shortest latency, so that 0 means none was measured.
-    ticks_min_inverted: Counter,
+    /// The shortest latency, and how much longer the longest is: one comparison tells whether a
+    /// latency lies between them. As long as nothing was measured the shortest is `u64::MAX`,
+    /// and then none lies between.
+    ticks_min: Counter,
+    ticks_range: Counter,
     errors: Counter,
 }
 
 impl OpCounters {
+    fn new() -> Self {
+        let op = Self {
+            ops: Counter::default(),
+            blocks: Counter::default(),
+            ticks: Counter::default(),
+            ticks_min: Counter::default(),
+            ticks_range: Counter::default(),
+            errors: Counter::default(),
+        };
+        op.ticks_min.set(u64::MAX);
+        op
+    }
+
+    /// The shortest and the longest latency.
+    fn extremes(&self) -> Option<(u64, u64)> {
+        let min = self.ticks_min.get();
+        (min != u64::MAX).then(|| (min, min.saturating_add(self.ticks_range.get())))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn widen(&self, ticks: u64) {
+        let (min, max) = self.extremes().unwrap_or((ticks, ticks));
+        let (min, max) = (min.min(ticks), max.max(ticks));
+        self.ticks_min.set(min);
+        self.ticks_range.set(max - min);
+    }
+
     #[cold]
     #[inline(never)]
     fn failed(&self) {
@@ -59,7 +89,7 @@ pub struct IoStats {
 impl ChannelCounters {
     /// Counters of a device with blocks of so many bytes.
     pub(super) fn new(block_len: u32) -> Self {
-        Self { ops: std::array::from_fn(|_| OpCounters::default()), block_len: block_len.into() }
+        Self { ops: std::array::from_fn(|_| OpCounters::new()), block_len: block_len.into() }
     }
 
     /// Counts a completed operation.
@@ -68,11 +98,8 @@ impl ChannelCounters {
         let op = &self.ops[kind as usize];
         op.ops.add(1);
         op.ticks.add(ticks);
-        if ticks > op.ticks_max.get() {
-            op.ticks_max.set(ticks);
-        }
-        if !ticks > op.ticks_min_inverted.get() {
-            op.ticks_min_inverted.set(!ticks);
+        if ticks.wrapping_sub(op.ticks_min.get()) > op.ticks_range.get() {
+            op.widen(ticks);
         }
         if !status.is_success() {
             return op.failed();
@@ -85,13 +112,13 @@ impl ChannelCounters {
     pub fn snapshot(&self) -> IoStats {
         let ops = std::array::from_fn(|kind| {
             let op = &self.ops[kind];
-            let inverted = op.ticks_min_inverted.get();
+            let (ticks_min, ticks_max) = op.extremes().unwrap_or((0, 0));
             OpStats {
                 ops: op.ops.get(),
                 bytes: op.blocks.get() * self.block_len,
                 ticks: op.ticks.get(),
-                ticks_max: op.ticks_max.get(),
-                ticks_min: if inverted == 0 { 0 } else { !inverted },
+                ticks_max,
+                ticks_min,
                 errors: op.errors.get(),
             }
         });

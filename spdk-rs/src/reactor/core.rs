@@ -30,7 +30,7 @@ const TURN_BUDGET: usize = 64;
 pub trait Source {
     /// Polls what has work; returns how much was found.
     fn poll(&self) -> usize;
-    /// Runs the callbacks of what has completed; returns how many.
+    /// Runs the callbacks of what has completed; returns 0 when there was nothing.
     fn dispatch(&self) -> usize;
     /// Whether the reactor may sleep as far as this source is concerned.
     fn rest(&self) -> Rest;

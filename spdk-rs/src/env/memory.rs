@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use spdk_rs_sys::hugepage::{self, PageKind, Region};
+use spdk_rs_sys::os;
 use thiserror::Error;
 
 use super::free_map::FreeMap;
@@ -45,6 +46,17 @@ pub enum MemoryError {
         /// What the kernel said.
         #[source]
         source: hugepage::MemoryError,
+    },
+    /// More than is available, found before a page was taken.
+    #[error(
+        "{bytes} bytes are wanted and {available} are available; ask for less, or free or add \
+         memory (huge pages: vm.nr_hugepages)"
+    )]
+    Unavailable {
+        /// Bytes asked for.
+        bytes: usize,
+        /// Bytes available at that moment.
+        available: u64,
     },
     /// The arena has no free run of that length.
     #[error(
@@ -178,12 +190,36 @@ impl Memory {
     /// device. Every page is there when this returns, which takes time: not for a reactor.
     ///
     /// # Errors
+    /// [`MemoryError::Unavailable`] for more than there is, which nobody is made to die for, and
     /// [`MemoryError::Map`] when the kernel does not give the memory.
     pub fn map_region(&self, bytes: usize) -> Result<SharedRegion, MemoryError> {
+        // Without the check, populating would go on until the kernel kills some process.
+        if let Some(available) = self.available_bytes()
+            && bytes as u64 > available
+        {
+            return Err(MemoryError::Unavailable { bytes, available });
+        }
         let failed = |source| MemoryError::Map { bytes, source };
         let region = Region::map(bytes, &self.backing).map_err(failed)?;
         region.populate(0..region.len()).map_err(failed)?;
         Ok(SharedRegion { region: Arc::new(region), len: bytes })
+    }
+
+    /// The largest region that the machine can give now, as far as it can be known beforehand.
+    ///
+    /// A region has one kind of page, so pools of huge pages and ordinary memory do not add up.
+    /// `None` where only reserved pages will do: mapping those reserves them or fails at once.
+    fn available_bytes(&self) -> Option<u64> {
+        let ordinary = os::available_memory();
+        match self.backing.huge {
+            HugePolicy::Require => None,
+            HugePolicy::Never => ordinary,
+            HugePolicy::Prefer => {
+                let pools = hugepage::huge_page_stats();
+                let free = pools.iter().map(|pool| pool.available() * pool.size_bytes).max();
+                ordinary.map(|bytes| bytes.max(free.unwrap_or(0)))
+            }
+        }
     }
 
     /// The first byte and the length of the arena, for registration with a device or a ring.
@@ -428,6 +464,20 @@ mod tests {
         let _all = memory.alloc(2 << 20).unwrap();
         let refused = memory.alloc(4096).unwrap_err().to_string();
         assert!(refused.contains("4096 bytes") && refused.contains("-s MIB"), "{refused}");
+    }
+
+    #[test]
+    fn a_region_beyond_the_machine_is_refused_before_it_is_mapped() {
+        for huge in [HugePolicy::Never, HugePolicy::Prefer] {
+            let backing = hugepage::MemoryOptions { huge, ..Default::default() };
+            let memory = Memory::new(&MemoryOptions { size_bytes: 2 << 20, backing }).unwrap();
+            let error = memory.map_region(1 << 50).unwrap_err();
+            assert!(matches!(error, MemoryError::Unavailable { bytes, available }
+                if bytes == 1 << 50 && available > 0 && available < 1 << 50));
+            let words = error.to_string();
+            assert!(words.contains("1125899906842624 bytes are wanted"), "{words}");
+            assert!(memory.map_region(1 << 20).is_ok());
+        }
     }
 
     #[test]

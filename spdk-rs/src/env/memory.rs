@@ -122,9 +122,11 @@ impl Memory {
     /// Maps the arena.
     ///
     /// # Errors
-    /// [`MemoryError::Map`] when the kernel does not give the memory.
+    /// [`MemoryError::Unavailable`] for more than there is, and [`MemoryError::Map`] when the
+    /// kernel does not give the memory.
     pub fn new(options: &MemoryOptions) -> Result<Self, MemoryError> {
         let bytes = options.size_bytes.max(ALIGN_MAX_BYTES).next_multiple_of(ALIGN_MAX_BYTES);
+        check_available(&options.backing, bytes)?;
         let region = Region::map(bytes, &options.backing)
             .map_err(|source| MemoryError::Map { bytes, source })?;
         #[expect(clippy::disallowed_types, reason = "see the field")]
@@ -193,33 +195,21 @@ impl Memory {
     /// [`MemoryError::Unavailable`] for more than there is, which nobody is made to die for, and
     /// [`MemoryError::Map`] when the kernel does not give the memory.
     pub fn map_region(&self, bytes: usize) -> Result<SharedRegion, MemoryError> {
-        // Without the check, populating would go on until the kernel kills some process.
-        if let Some(available) = self.available_bytes()
-            && bytes as u64 > available
-        {
-            return Err(MemoryError::Unavailable { bytes, available });
-        }
+        check_available(&self.backing, bytes)?;
         let failed = |source| MemoryError::Map { bytes, source };
         let region = Region::map(bytes, &self.backing).map_err(failed)?;
         region.populate(0..region.len()).map_err(failed)?;
         Ok(SharedRegion { region: Arc::new(region), len: bytes })
     }
 
-    /// The largest region that the machine can give now, as far as it can be known beforehand.
+    /// Has the kernel give every page of the arena now. Takes its time: not for a reactor.
     ///
-    /// A region has one kind of page, so pools of huge pages and ordinary memory do not add up.
-    /// `None` where only reserved pages will do: mapping those reserves them or fails at once.
-    fn available_bytes(&self) -> Option<u64> {
-        let ordinary = os::available_memory();
-        match self.backing.huge {
-            HugePolicy::Require => None,
-            HugePolicy::Never => ordinary,
-            HugePolicy::Prefer => {
-                let pools = hugepage::huge_page_stats();
-                let free = pools.iter().map(|pool| pool.available() * pool.size_bytes).max();
-                ordinary.map(|bytes| bytes.max(free.unwrap_or(0)))
-            }
-        }
+    /// # Errors
+    /// [`MemoryError::Map`] when there are not so many.
+    pub fn populate(&self) -> Result<(), MemoryError> {
+        let bytes = self.arena.region.len();
+        let failed = |source| MemoryError::Map { bytes, source };
+        self.arena.region.populate(0..bytes).map_err(failed)
     }
 
     /// The first byte and the length of the arena, for registration with a device or a ring.
@@ -242,6 +232,28 @@ impl Memory {
             lock_error: region.lock_error().map(ToString::to_string),
         }
     }
+}
+
+/// Refuses a region larger than the machine can give now, as far as that is known beforehand:
+/// populating it would go on until the kernel kills some process.
+///
+/// A region has one kind of page, so pools of huge pages and ordinary memory do not add up. Where
+/// only reserved pages will do nothing is checked: mapping those reserves them or fails at once.
+fn check_available(backing: &hugepage::MemoryOptions, bytes: usize) -> Result<(), MemoryError> {
+    let pools = || {
+        let pools = hugepage::huge_page_stats();
+        pools.iter().map(|pool| pool.available() * pool.size_bytes).max().unwrap_or(0)
+    };
+    let Some(ordinary) = os::available_memory() else { return Ok(()) };
+    let available = match backing.huge {
+        HugePolicy::Require => return Ok(()),
+        HugePolicy::Never => ordinary,
+        HugePolicy::Prefer => ordinary.max(pools()),
+    };
+    if bytes as u64 > available {
+        return Err(MemoryError::Unavailable { bytes, available });
+    }
+    Ok(())
 }
 
 impl Arena {
@@ -470,7 +482,10 @@ mod tests {
     fn a_region_beyond_the_machine_is_refused_before_it_is_mapped() {
         for huge in [HugePolicy::Never, HugePolicy::Prefer] {
             let backing = hugepage::MemoryOptions { huge, ..Default::default() };
-            let memory = Memory::new(&MemoryOptions { size_bytes: 2 << 20, backing }).unwrap();
+            let sized = |size_bytes| MemoryOptions { size_bytes, backing: backing.clone() };
+            let error = Memory::new(&sized(1 << 50)).unwrap_err();
+            assert!(matches!(error, MemoryError::Unavailable { bytes: 0x4_0000_0000_0000, .. }));
+            let memory = Memory::new(&sized(2 << 20)).unwrap();
             let error = memory.map_region(1 << 50).unwrap_err();
             assert!(matches!(error, MemoryError::Unavailable { bytes, available }
                 if bytes == 1 << 50 && available > 0 && available < 1 << 50));

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Rules about the sources that no compiler checks. Usage: ci/rules.py size|unsafe|forbid|imports|paths
+"""Rules about the sources that no compiler checks. Usage: ci/rules.py size|unsafe|forbid|imports|paths|docs
 
 Each rule prints what it found, one finding per line, then a line "remark: …" that sums up, and exits with 1 when the
 rule is broken. Needs only the standard library.
 """
 
+import glob
 import json
 import os
 import re
@@ -312,6 +313,38 @@ def rule_paths(files):
     return broken, f"{seen} files"
 
 
+# Words in capitals stand for a name: `io-engine/src/bdev/SCHEME.rs`.
+PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b(?!\.md)")
+
+
+def named_paths(markdown):
+    """Triples (line, path, whether it is relative to the page) of what a page says is in the repository: relative links, and paths in backquotes in the
+    table below "Where to look", with `*` where a placeholder stands."""
+    table = False
+    for number, text in enumerate(markdown.split("\n"), 1):
+        if text.startswith("#"):
+            table = text.strip("# ") == "Where to look"
+        for target in re.findall(r"\]\(([^)\s#]+)", text):
+            if not re.match(r"\w+:", target):
+                yield number, target, True
+        if table and text.startswith("|"):
+            for path in re.findall(r"`([^`\s]+/[^`\s]*)`", text.split("|")[2]):
+                yield number, PLACEHOLDER.sub("*", path), False
+
+
+def rule_docs(files):
+    broken, seen = [], 0
+    for path in files:
+        if not path.endswith(".md"):
+            continue
+        for line, target, link in named_paths(read(path)):
+            seen += 1
+            place = os.path.join(os.path.dirname(path), target) if link else target
+            if not glob.glob(place):
+                broken.append(f"{path}:{line}: there is no {place}")
+    return broken, f"{seen} paths"
+
+
 # ---- the program --------------------------------------------------------------------------------------------------
 
 
@@ -342,6 +375,7 @@ RULES = {
     "forbid": rule_forbid,
     "imports": rule_imports,
     "paths": rule_paths,
+    "docs": rule_docs,
 }
 
 

@@ -78,5 +78,23 @@ class MachinePaths(unittest.TestCase):
             self.assertFalse(pattern.search(text), text)
 
 
+class NamedPaths(unittest.TestCase):
+    def test_links_and_the_table_are_read(self):
+        page = """[a](docs/a.md#b) [web](https://x.y/z) `not/in/the/table`
+## Where to look
+| for | look in |
+| `not/this/column` | `a/src/x*`, `b/NAME.rs`; `dev.rs` dispatches |
+## Next
+| a | `c/d` |"""
+        found = [(path, link) for _, path, link in rules.named_paths(page)]
+        self.assertEqual(found, [("docs/a.md", True), ("a/src/x*", False), ("b/*.rs", False)])
+
+    def test_a_path_that_is_gone_is_a_finding(self):
+        page = "## Where to look\n| a | `ci/rules.py`, `ci/gone.py` |\n[b](rules.py)\n[c](gone.md)"
+        with mock.patch.object(rules, "read", return_value=page):
+            broken, _ = rules.rule_docs(["ci/x.md"])
+        self.assertEqual([text.split("no ")[1] for text in broken], ["ci/gone.py", "ci/gone.md"])
+
+
 if __name__ == "__main__":
     unittest.main()

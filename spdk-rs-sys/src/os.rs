@@ -133,6 +133,22 @@ pub fn current_rss() -> Option<u64> {
     status_field("VmRSS:")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
+/// Bytes of ordinary memory that can be taken without swapping, `MemAvailable` in proc(5).
+///
+/// An estimate of the kernel for the whole machine: neither the limit of a control group nor free
+/// pages in the pools of huge pages are part of it. `None` where `/proc` is not mounted.
+#[must_use]
+pub fn available_memory() -> Option<u64> {
+    available_in(&sysfs::read_text("/proc/meminfo")?)
+}
+
+/// The bytes of `MemAvailable` in the text of `/proc/meminfo`.
+fn available_in(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// Reads a clock in nanoseconds.
 ///
 /// The clocks used here exist on every kernel that this crate supports and never fail; a failure
@@ -219,6 +235,17 @@ mod tests {
         std::hint::black_box(&memory);
         assert!(max_rss().unwrap() >= 8 << 20);
         assert!(current_rss().unwrap() >= 8 << 20);
+    }
+
+    #[test]
+    fn available_memory_is_read_from_its_line() {
+        let text = "MemTotal:       16315336 kB\nMemFree:   12 kB\nMemAvailable:   11534336 kB\n";
+        assert_eq!(available_in(text), Some(11_534_336 * 1024));
+        for without in ["", "MemFree: 12 kB", "MemAvailable: 12", "MemAvailable: -1 kB"] {
+            assert_eq!(available_in(without), None, "{without:?}");
+        }
+        let available = available_memory().unwrap();
+        assert!(available > 1 << 20 && available < 1 << 50, "{available}");
     }
 
     #[test]

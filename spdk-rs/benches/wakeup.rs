@@ -5,6 +5,8 @@
 //! the closure's first instruction is taken with the clock that both share. Busy polling is shown
 //! beside it.
 
+#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

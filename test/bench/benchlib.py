@@ -90,12 +90,12 @@ class Run:
         self.cpu_s = rusage.ru_utime + rusage.ru_stime
 
 
-def run(command, core=None, watch=None, timeout_s=600):
+def run(command, core=None, watch=None, timeout_s=600, cwd=None):
     """Runs a command to its end. `core` pins the whole process; `watch(pid, elapsed_s)` is called a few times a second."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         pin = (lambda: os.sched_setaffinity(0, {core})) if core is not None else None
         began = time.monotonic()
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, preexec_fn=pin)
+        child = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, preexec_fn=pin)
         pidfd = os.pidfd_open(child.pid)
         try:
             # The pidfd becomes readable the moment the process ends; nothing polls meanwhile.

@@ -23,12 +23,12 @@ pub struct CoresError {
 
 impl EnvArgs {
     /// What an engine is made of: the cores that were named, or the first one that the process
-    /// may use.
+    /// may use, and memory near them.
     ///
     /// # Errors
     ///
-    /// [`CoresError`] when the mask or the list cannot be read. Whether the cores exist is checked
-    /// when the engine starts.
+    /// [`CoresError`] when the mask or the list cannot be read. Whether the cores can be used is
+    /// for the start of the engine to find, or for `check_cores` before it.
     pub fn engine_options(&self) -> Result<EngineOptions, CoresError> {
         let mode = match self.poll_mode {
             PollMode::Busy => reactor::PollMode::Busy,
@@ -44,9 +44,11 @@ impl EnvArgs {
             (false, Some(_)) => HugePolicy::Require,
             (false, None) => HugePolicy::Prefer,
         };
-        let backing = MemoryBacking { huge, huge_dir: self.huge_dir.clone(), numa_node: None };
+        let cores = self.cores()?;
+        let numa_node = common_node(&cores);
+        let backing = MemoryBacking { huge, huge_dir: self.huge_dir.clone(), numa_node };
         let memory = MemoryOptions { size_bytes: (self.mem_size as usize) << 20, backing };
-        let runtime = RuntimeOptions { cores: self.cores()?, mode, ring: true };
+        let runtime = RuntimeOptions { cores, mode, ring: true };
         Ok(EngineOptions { memory, runtime })
     }
 
@@ -58,6 +60,16 @@ impl EnvArgs {
         };
         parsed.map_err(|source| CoresError { option, text: text.clone(), source })
     }
+}
+
+/// The NUMA node that all cores belong to, on a machine that has several.
+fn common_node(cores: &CoreSet) -> Option<u32> {
+    if cpu::numa_nodes().len() < 2 {
+        return None;
+    }
+    let mut nodes = cores.iter().map(cpu::numa_node_of);
+    let first = nodes.next()??;
+    nodes.all(|node| node == Some(first)).then_some(first)
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ pub struct DaemonArgs {
     #[arg(short, long, value_name = "PATH", default_value = RPC_SOCKET_DEFAULT,
           value_hint = ValueHint::FilePath)]
     pub rpc_socket: PathBuf,
-    /// Configuration to load at start, as written by save_config
+    /// Configuration to apply at start: SPDK's JSON format, methods of the subsystem bdev
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub json: Option<PathBuf>,
     /// Block device to create at start, as a URI; may be repeated

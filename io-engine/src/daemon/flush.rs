@@ -113,7 +113,6 @@ mod tests {
     use uuid::Uuid;
 
     use crate::cli::EnvArgs;
-    use crate::daemon::engine_options;
 
     /// A device that counts flushes and ends them as told.
     #[derive(Clone)]
@@ -164,7 +163,7 @@ mod tests {
 
     fn engine() -> Arc<Engine> {
         let env = EnvArgs { mem_size: 2, no_huge: true, ..EnvArgs::default() };
-        Engine::start(&engine_options(&env).expect("options")).expect("an engine")
+        Engine::start(&env.engine_options().expect("options")).expect("an engine")
     }
 
     #[tokio::test]

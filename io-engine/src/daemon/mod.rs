@@ -10,7 +10,6 @@
 
 mod error;
 mod flush;
-mod options;
 mod panics;
 mod report;
 mod signals;
@@ -18,6 +17,7 @@ mod signals;
 use std::sync::Arc;
 
 use jsonrpc::{Limits, Server};
+use spdk_rs::env::cpu;
 use tracing::Level;
 
 use crate::bdev;
@@ -28,7 +28,6 @@ use crate::rpc::{self, Context};
 use crate::subsys::Config;
 pub use error::DaemonError;
 use flush::Unflushed;
-pub(crate) use options::engine_options;
 use signals::Signals;
 
 /// Runs the daemon until it is asked to end.
@@ -77,7 +76,9 @@ enum Outcome {
 
 impl<'a> Plan<'a> {
     fn of(args: &'a DaemonArgs) -> Result<Self, DaemonError> {
-        let options = engine_options(&args.env)?;
+        let options = args.env.engine_options()?;
+        // Checked again at the start of the reactors; here nothing has happened yet.
+        cpu::check_cores(&options.runtime.cores)?;
         let config = args.json.as_deref().map(Config::read).transpose()?;
         let plan = |uri: &bdev::BdevUri| {
             let uri = uri.to_string();
@@ -163,5 +164,34 @@ impl<'a> Plan<'a> {
             tracing::info!("device '{name}' is there ({uri})");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Invocation;
+
+    #[test]
+    fn cores_that_cannot_be_are_refused_before_anything_happens() {
+        for (option, value, code, words) in [
+            ("--reactor-mask", "0xg", ExitCode::Usage, "--reactor-mask 0xg"),
+            ("--reactor-mask", "0", ExitCode::Usage, "--reactor-mask 0"),
+            ("--core-list", "1-", ExitCode::Usage, "--core-list 1-"),
+            ("--core-list", "4000", ExitCode::Config, "core 4000 does not exist"),
+        ] {
+            let Ok(Invocation::Daemon(args)) = Invocation::parse(["io-engine", option, value])
+            else {
+                panic!("{option} {value} is not refused by the command line itself");
+            };
+            let Err(error) = Plan::of(&args) else { panic!("{option} {value}: a plan") };
+            assert!(error.to_string().contains(words), "{error}");
+            assert_eq!(error.exit_code(), code);
+        }
+        let Ok(Invocation::Daemon(args)) = Invocation::parse(["io-engine"]) else {
+            panic!("no options are needed");
+        };
+        let plan = Plan::of(&args).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(plan.options.runtime.cores.len(), 1);
     }
 }

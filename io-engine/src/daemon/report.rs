@@ -10,7 +10,6 @@ use spdk_rs::env::os::{self, Limit, Privileges};
 use spdk_rs::env::system::{HugePageStats, huge_page_stats, tsc};
 use spdk_rs::reactor::{FixedBuffers, PollMode};
 
-use super::options::common_node;
 use crate::core::{Engine, EngineOptions};
 use crate::size::Size;
 
@@ -68,7 +67,7 @@ fn gather(engine: &Engine, options: &EngineOptions, no_huge: bool) -> Facts {
         uring_devices: uring.map(|b| (b.name().to_owned(), b.ops().driver_info())).collect(),
         cores: options.runtime.cores.clone(),
         allowed: cpu::allowed(),
-        node: common_node(&options.runtime.cores),
+        node: options.memory.backing.numa_node,
         nodes: cpu::numa_nodes().len(),
         mode: options.runtime.mode,
         uid: os::uid(),

@@ -74,6 +74,7 @@ fn operations_are_refused_with_spdks_codes() {
     let shape = |name: &str| json!({"name": name, "num_blocks": 8, "block_size": 512});
     // More than an address space has, so that nobody's memory is at stake.
     let too_large = json!({"name": "x", "num_blocks": 1_u64 << 53, "block_size": 512});
+    let petabyte = json!({"name": "x", "num_blocks": 1_u64 << 41, "block_size": 512});
     let mut twin = shape("twin");
     twin["uuid"] = uuid.into();
     for (method, params, code, words) in [
@@ -90,6 +91,7 @@ fn operations_are_refused_with_spdks_codes() {
         ("bdev_get_bdevs", json!({"name": "gone"}), -19, "there is no device 'gone'"),
         ("bdev_get_iostat", json!({"name": "gone"}), -19, "there is no device 'gone'"),
         ("bdev_malloc_create", too_large, -12, "no memory for a malloc device"),
+        ("bdev_malloc_create", petabyte, -12, "1125899906842624 bytes are wanted and "),
         ("bdev_melt", Value::Null, -32601, "Method not found"),
     ] {
         let shown = format!("{method} {params}");

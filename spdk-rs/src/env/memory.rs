@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use spdk_rs_sys::hugepage::{self, PageKind, Region};
+use spdk_rs_sys::os;
 use thiserror::Error;
 
 use super::free_map::FreeMap;
@@ -45,6 +46,17 @@ pub enum MemoryError {
         /// What the kernel said.
         #[source]
         source: hugepage::MemoryError,
+    },
+    /// More than is available, found before a page was taken.
+    #[error(
+        "{bytes} bytes are wanted and {available} are available; ask for less, or free or add \
+         memory (huge pages: vm.nr_hugepages)"
+    )]
+    Unavailable {
+        /// Bytes asked for.
+        bytes: usize,
+        /// Bytes available at that moment.
+        available: u64,
     },
     /// The arena has no free run of that length.
     #[error(
@@ -110,9 +122,11 @@ impl Memory {
     /// Maps the arena.
     ///
     /// # Errors
-    /// [`MemoryError::Map`] when the kernel does not give the memory.
+    /// [`MemoryError::Unavailable`] for more than there is, and [`MemoryError::Map`] when the
+    /// kernel does not give the memory.
     pub fn new(options: &MemoryOptions) -> Result<Self, MemoryError> {
         let bytes = options.size_bytes.max(ALIGN_MAX_BYTES).next_multiple_of(ALIGN_MAX_BYTES);
+        check_available(&options.backing, bytes)?;
         let region = Region::map(bytes, &options.backing)
             .map_err(|source| MemoryError::Map { bytes, source })?;
         #[expect(clippy::disallowed_types, reason = "see the field")]
@@ -178,8 +192,10 @@ impl Memory {
     /// device. Every page is there when this returns, which takes time: not for a reactor.
     ///
     /// # Errors
+    /// [`MemoryError::Unavailable`] for more than there is, which nobody is made to die for, and
     /// [`MemoryError::Map`] when the kernel does not give the memory.
     pub fn map_region(&self, bytes: usize) -> Result<SharedRegion, MemoryError> {
+        check_available(&self.backing, bytes)?;
         let failed = |source| MemoryError::Map { bytes, source };
         let region = Region::map(bytes, &self.backing).map_err(failed)?;
         region.populate(0..region.len()).map_err(failed)?;
@@ -216,6 +232,28 @@ impl Memory {
             lock_error: region.lock_error().map(ToString::to_string),
         }
     }
+}
+
+/// Refuses a region larger than the machine can give now, as far as that is known beforehand:
+/// populating it would go on until the kernel kills some process.
+///
+/// A region has one kind of page, so pools of huge pages and ordinary memory do not add up. Where
+/// only reserved pages will do nothing is checked: mapping those reserves them or fails at once.
+fn check_available(backing: &hugepage::MemoryOptions, bytes: usize) -> Result<(), MemoryError> {
+    let pools = || {
+        let pools = hugepage::huge_page_stats();
+        pools.iter().map(|pool| pool.available() * pool.size_bytes).max().unwrap_or(0)
+    };
+    let Some(ordinary) = os::available_memory() else { return Ok(()) };
+    let available = match backing.huge {
+        HugePolicy::Require => return Ok(()),
+        HugePolicy::Never => ordinary,
+        HugePolicy::Prefer => ordinary.max(pools()),
+    };
+    if bytes as u64 > available {
+        return Err(MemoryError::Unavailable { bytes, available });
+    }
+    Ok(())
 }
 
 impl Arena {
@@ -438,6 +476,23 @@ mod tests {
         let _all = memory.alloc(2 << 20).unwrap();
         let refused = memory.alloc(4096).unwrap_err().to_string();
         assert!(refused.contains("4096 bytes") && refused.contains("-s MIB"), "{refused}");
+    }
+
+    #[test]
+    fn a_region_beyond_the_machine_is_refused_before_it_is_mapped() {
+        for huge in [HugePolicy::Never, HugePolicy::Prefer] {
+            let backing = hugepage::MemoryOptions { huge, ..Default::default() };
+            let sized = |size_bytes| MemoryOptions { size_bytes, backing: backing.clone() };
+            let error = Memory::new(&sized(1 << 50)).unwrap_err();
+            assert!(matches!(error, MemoryError::Unavailable { bytes: 0x4_0000_0000_0000, .. }));
+            let memory = Memory::new(&sized(2 << 20)).unwrap();
+            let error = memory.map_region(1 << 50).unwrap_err();
+            assert!(matches!(error, MemoryError::Unavailable { bytes, available }
+                if bytes == 1 << 50 && available > 0 && available < 1 << 50));
+            let words = error.to_string();
+            assert!(words.contains("1125899906842624 bytes are wanted"), "{words}");
+            assert!(memory.map_region(1 << 20).is_ok());
+        }
     }
 
     #[test]

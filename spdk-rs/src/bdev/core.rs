@@ -203,9 +203,21 @@ impl BdevCore {
     }
 
     /// Takes a slot and makes it an I/O of `channel`.
+    pub(super) fn start(&self, channel: &Channel, request: Request) -> Result<BdevIo, IoBuf> {
+        match self.slab.take() {
+            Some(slot) => Ok(Self::fill(self.reactor.now(), channel, slot, request)),
+            None => Err(request.buf),
+        }
+    }
+
+    /// Makes a slot that was taken an I/O of `channel`, submitted `now`.
     #[inline(always)]
-    pub(super) fn start(&self, channel: &Rc<Channel>, request: Request) -> Result<BdevIo, IoBuf> {
-        let Some(slot) = self.slab.take() else { return Err(request.buf) };
+    pub(super) fn fill(
+        now: u64,
+        channel: &Channel,
+        slot: NonNull<IoSlot>,
+        request: Request,
+    ) -> BdevIo {
         // SAFETY: the slab gave the slot to us alone.
         let fields = unsafe { &mut *slot.as_ptr() };
         fields.kind = request.kind;
@@ -214,8 +226,8 @@ impl BdevCore {
         fields.seen = 0;
         fields.offset_blocks = request.offset_blocks;
         fields.num_blocks = request.num_blocks;
-        fields.submit_ticks = self.reactor.now();
-        fields.channel = Rc::as_ptr(channel);
+        fields.submit_ticks = now;
+        fields.channel = std::ptr::from_ref(channel);
         fields.done = ManuallyDrop::new(request.done);
         fields.tag = request.tag;
         if !request.kind.has_data() {
@@ -226,7 +238,7 @@ impl BdevCore {
         fields.buf = ManuallyDrop::new(request.buf);
         channel.outstanding.set(channel.outstanding.get() + 1);
         // SAFETY: the slot is live and this is its one token.
-        Ok(unsafe { BdevIo::from_slot(slot) })
+        unsafe { BdevIo::from_slot(slot) }
     }
 
     /// Passes an I/O of a kind to the driver, straight when nothing stands before it.

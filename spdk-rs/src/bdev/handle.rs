@@ -118,8 +118,13 @@ impl IoHandle {
         {
             return Err(Refused::boxed(status, request.buf));
         }
+        let core = self.channel.core();
+        let Some(slot) = core.slab().take_free() else {
+            return self.submit_any(request, consumer, tag);
+        };
         let iovs = NonNull::from(buf.io_vecs());
-        let io = self.start(request, iovs, Done::Consumer(Rc::clone(consumer)), tag)?;
+        let request = started(request, iovs, Done::Consumer(Rc::clone(consumer)), tag);
+        let io = BdevCore::fill(core.reactor().now(), &self.channel, slot, request);
         BdevCore::submit(&self.channel, io, kind, num_blocks);
         Ok(())
     }
@@ -395,7 +400,6 @@ impl IoHandle {
         Ok(())
     }
 
-    #[inline(always)]
     fn start(
         &self,
         request: IoRequest,
@@ -403,12 +407,15 @@ impl IoHandle {
         done: Done,
         tag: u64,
     ) -> Result<BdevIo, Box<Refused>> {
-        let IoRequest { kind, flags, offset_blocks, num_blocks, source_blocks, buf } = request;
-        let flags = flags & IoFlags::FUA;
-        let argument = source_blocks;
-        let request =
-            Request { kind, flags, offset_blocks, num_blocks, argument, iovs, buf, done, tag };
-        let core = self.channel.core();
-        core.start(&self.channel, request).map_err(|buf| Refused::boxed(NO_SLOT, buf))
+        let started = self.channel.core().start(&self.channel, started(request, iovs, done, tag));
+        started.map_err(|buf| Refused::boxed(NO_SLOT, buf))
     }
+}
+
+/// A request with what makes it an I/O: the table of its buffers, and who is to be told.
+#[inline(always)]
+fn started(request: IoRequest, iovs: NonNull<[IoVec]>, done: Done, tag: u64) -> Request {
+    let IoRequest { kind, flags, offset_blocks, num_blocks, source_blocks, buf } = request;
+    let (flags, argument) = (flags & IoFlags::FUA, source_blocks);
+    Request { kind, flags, offset_blocks, num_blocks, argument, iovs, buf, done, tag }
 }

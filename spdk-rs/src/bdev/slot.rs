@@ -114,22 +114,21 @@ impl Slab {
         slab
     }
 
-    /// Takes a slot; its fields are those of its last use.
-    #[inline(always)]
+    /// Takes a slot, from a new chunk if need be; its fields are those of its last use.
     pub(super) fn take(&self) -> Option<NonNull<IoSlot>> {
-        let slot = match NonNull::new(self.free.get()) {
-            Some(slot) => slot,
-            None => self.take_from_new_chunk()?,
-        };
+        if self.free.get().is_null() {
+            self.grow();
+        }
+        self.take_free()
+    }
+
+    /// Takes a slot that is free already.
+    #[inline(always)]
+    pub(super) fn take_free(&self) -> Option<NonNull<IoSlot>> {
+        let slot = NonNull::new(self.free.get())?;
         // SAFETY: a slot of the free list is initialised, and nobody else has it.
         self.free.set(unsafe { (*slot.as_ptr()).next });
         Some(slot)
-    }
-
-    #[cold]
-    fn take_from_new_chunk(&self) -> Option<NonNull<IoSlot>> {
-        self.grow();
-        NonNull::new(self.free.get())
     }
 
     /// Puts a slot back.

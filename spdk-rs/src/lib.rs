@@ -3,7 +3,7 @@
 //! The layers import one way: `drivers → bdev → reactor → env`, all of them on the kernel and
 //! hardware mechanisms of `spdk-rs-sys`. Nothing here knows of pools, URIs or RPC.
 //!
-//! * [`env`]: memory that devices may write to, the clock, work that may block.
+//! * [`mod@env`]: memory that devices may write to, the clock, work that may block.
 //! * [`reactor`]: one pinned thread per core that polls, runs tasks and sleeps when idle.
 //! * [`bdev`]: the block device layer: registry, descriptors, channels, the I/O token.
 //! * [`drivers`]: what stores the blocks.

@@ -14,10 +14,12 @@ use crate::bdev::BdevUri;
 use crate::perf::options::PerfArgs;
 
 pub use bdev_list::BdevList;
+pub use env::CoresError;
 pub use exit::ExitCode;
 pub use log::{LogArgs, LogError, LogFormat};
 
 mod bdev_list;
+mod env;
 pub mod exit;
 mod log;
 #[cfg(test)]

@@ -132,20 +132,20 @@ pub enum OptionsError {
         block_len: u32,
     },
     /// The device holds fewer I/Os than are needed.
-    #[error("{device}: {source}")]
+    #[error("{device}: {figures}")]
     TooSmall {
         /// The device's name.
         device: String,
         /// The figures.
-        source: TooSmall,
+        figures: TooSmall,
     },
     /// The device's blocks cannot carry the pattern of `verify`.
-    #[error("{device}: {source}")]
+    #[error("{device}: {figures}")]
     BlockLen {
         /// The device's name.
         device: String,
         /// The figures.
-        source: UnsupportedBlockLen,
+        figures: UnsupportedBlockLen,
     },
 }
 
@@ -231,7 +231,7 @@ impl PerfArgs {
         };
         if self.pattern == Pattern::Verify {
             Verifier::new(block_len, self.seed)
-                .map_err(|source| OptionsError::BlockLen { device: name(), source })?;
+                .map_err(|figures| OptionsError::BlockLen { device: name(), figures })?;
         }
         let spec = Spec {
             pattern: self.pattern,
@@ -244,7 +244,7 @@ impl PerfArgs {
             cores: place.cores,
             flush_every: self.flush_every,
         };
-        spec.check().map_err(|source| OptionsError::TooSmall { device: name(), source })?;
+        spec.check().map_err(|figures| OptionsError::TooSmall { device: name(), figures })?;
         Ok(spec)
     }
 }

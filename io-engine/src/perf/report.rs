@@ -86,6 +86,19 @@ impl JobStats {
         &self.ops[op as usize]
     }
 
+    /// The same with the given CPU time in nanoseconds.
+    #[must_use]
+    pub fn with_cpu(mut self, cpu_ns: u64) -> Self {
+        self.cpu_ns = cpu_ns;
+        self
+    }
+
+    /// I/Os that have ended, failed ones included.
+    #[must_use]
+    pub fn ios(&self) -> u64 {
+        self.ops.iter().map(|op| op.latency.count() + op.errors).sum()
+    }
+
     /// Adds a job that ran at the same time.
     pub fn merge(&mut self, other: &Self) {
         for (mine, more) in self.ops.iter_mut().zip(&other.ops) {
@@ -173,7 +186,8 @@ pub struct JobReport {
     pub mib_per_s: f64,
     /// Latencies in nanoseconds, over all operations.
     pub latency_ns: LatencyReport,
-    /// CPU time per I/O in nanoseconds.
+    /// CPU time per I/O in nanoseconds: of the cores' threads, and in the total of the whole
+    /// process.
     pub cpu_ns_per_io: f64,
     /// I/Os that failed.
     pub errors: u64,
@@ -276,6 +290,14 @@ impl RunReport {
         }
     }
 
+    /// Sets the CPU time of the total to that of the whole process in nanoseconds: threads that
+    /// help the cores are in it.
+    pub fn set_process_cpu(&mut self, cpu_ns: u64) {
+        if let Some(total) = &mut self.total {
+            total.cpu_ns_per_io = ratio(cpu_ns as f64, total.ios as f64);
+        }
+    }
+
     /// Whether an I/O failed or read wrong data.
     #[must_use]
     pub fn has_failures(&self) -> bool {
@@ -318,6 +340,10 @@ impl RunReport {
         }
         let mut text = self.heading();
         text.push_str(&table.to_string());
+        if let Some(total) = &self.total {
+            let cpu = total.cpu_ns_per_io;
+            let _ = write!(text, "\nCPU of the whole process: {cpu:.0} ns per I/O");
+        }
         for device in &self.devices {
             let JobReport { device, errors, mismatches, first_error, .. } = device;
             if let Some(first) = first_error {

@@ -53,6 +53,13 @@ impl Op {
             Self::WriteZeroes => "write_zeroes",
         }
     }
+
+    /// Whether the operation carries a buffer.
+    #[inline]
+    #[must_use]
+    pub const fn has_data(self) -> bool {
+        matches!(self, Self::Read | Self::Write)
+    }
 }
 
 /// What the load does, as given with `-w`.
@@ -125,6 +132,19 @@ impl Pattern {
         self.writes_data() || matches!(self, Self::Unmap | Self::WriteZeroes)
     }
 
+    /// The operations that the pattern asks a device for; flushes between writes are not counted.
+    #[must_use]
+    pub fn ops(self) -> &'static [Op] {
+        match self {
+            Self::Read | Self::RandRead => &[Op::Read],
+            Self::Write | Self::RandWrite => &[Op::Write],
+            Self::Rw | Self::RandRw | Self::Verify => &[Op::Read, Op::Write],
+            Self::Flush => &[Op::Flush],
+            Self::Unmap => &[Op::Unmap],
+            Self::WriteZeroes => &[Op::WriteZeroes],
+        }
+    }
+
     /// Whether the cores share the device by splitting it.
     #[must_use]
     pub fn is_split(self) -> bool {
@@ -156,7 +176,11 @@ pub struct Io {
 }
 
 /// An endless stream of I/Os.
-pub trait Workload {
+pub trait Workload: 'static {
+    /// The one operation of the stream, when it has only one: then nothing has to be looked up
+    /// when an I/O has ended.
+    const ONLY: Option<Op>;
+
     /// The next I/O.
     fn next_io(&mut self) -> Io;
 }
@@ -236,14 +260,12 @@ impl Spec {
         Ok(match self.pattern {
             Pattern::Read => visitor.stream(Stream(sequential, Only::<READ>)),
             Pattern::RandRead => visitor.stream(Stream(random(), Only::<READ>)),
-            Pattern::Write => visitor.stream(self.flushed(Stream(sequential, Only::<WRITE>))),
-            Pattern::RandWrite => visitor.stream(self.flushed(Stream(random(), Only::<WRITE>))),
-            Pattern::Rw => visitor.stream(self.flushed(Stream(sequential, mix()))),
-            Pattern::RandRw => visitor.stream(self.flushed(Stream(random(), mix()))),
-            Pattern::Unmap => visitor.stream(self.flushed(Stream(sequential, Only::<UNMAP>))),
-            Pattern::WriteZeroes => {
-                visitor.stream(self.flushed(Stream(sequential, Only::<WRITE_ZEROES>)))
-            }
+            Pattern::Write => self.stream(visitor, Stream(sequential, Only::<WRITE>)),
+            Pattern::RandWrite => self.stream(visitor, Stream(random(), Only::<WRITE>)),
+            Pattern::Rw => self.stream(visitor, Stream(sequential, mix())),
+            Pattern::RandRw => self.stream(visitor, Stream(random(), mix())),
+            Pattern::Unmap => self.stream(visitor, Stream(sequential, Only::<UNMAP>)),
+            Pattern::WriteZeroes => self.stream(visitor, Stream(sequential, Only::<WRITE_ZEROES>)),
             Pattern::Flush => visitor.stream(FlushOnly),
             Pattern::Verify => {
                 visitor.verify(VerifyPlan::new(first, end, self.blocks_per_io, self.flush_every))
@@ -278,9 +300,12 @@ impl Spec {
         Ok((start(core), start(core + 1)))
     }
 
-    fn flushed<W: Workload>(&self, inner: W) -> FlushEvery<W> {
-        let interval = self.flush_every.unwrap_or(u64::MAX);
-        FlushEvery { inner, interval, left: interval }
+    /// Hands a stream to `visitor`, with flushes in it when they were asked for.
+    fn stream<V: WorkloadVisitor>(&self, visitor: V, inner: impl Workload) -> V::Output {
+        match self.flush_every {
+            None => visitor.stream(inner),
+            Some(interval) => visitor.stream(FlushEvery { inner, interval, left: interval }),
+        }
     }
 
     /// A seed of its own for every device, core and use.
@@ -325,12 +350,15 @@ impl Lcg {
 }
 
 /// Where the next I/O goes.
-trait Addresses {
+trait Addresses: 'static {
     fn next_lba(&mut self) -> u64;
 }
 
 /// What the next I/O is.
-trait Operations {
+trait Operations: 'static {
+    /// The operation when there is only one.
+    const ONLY: Option<Op>;
+
     fn next_op(&mut self) -> Op;
 }
 
@@ -383,6 +411,8 @@ impl Addresses for Random {
 struct Only<const OP: u8>;
 
 impl<const OP: u8> Operations for Only<OP> {
+    const ONLY: Option<Op> = Some(Op::ALL[OP as usize]);
+
     #[inline]
     fn next_op(&mut self) -> Op {
         const { Op::ALL[OP as usize] }
@@ -404,6 +434,8 @@ impl Mix {
 }
 
 impl Operations for Mix {
+    const ONLY: Option<Op> = None;
+
     #[inline]
     fn next_op(&mut self) -> Op {
         if self.lcg.next() >> 32 < self.read_below { Op::Read } else { Op::Write }
@@ -415,6 +447,8 @@ impl Operations for Mix {
 struct Stream<A, O>(A, O);
 
 impl<A: Addresses, O: Operations> Workload for Stream<A, O> {
+    const ONLY: Option<Op> = O::ONLY;
+
     #[inline]
     fn next_io(&mut self) -> Io {
         Io { op: self.1.next_op(), lba: self.0.next_lba() }
@@ -426,6 +460,8 @@ impl<A: Addresses, O: Operations> Workload for Stream<A, O> {
 struct FlushOnly;
 
 impl Workload for FlushOnly {
+    const ONLY: Option<Op> = Some(Op::Flush);
+
     #[inline]
     fn next_io(&mut self) -> Io {
         Io { op: Op::Flush, lba: 0 }
@@ -441,6 +477,8 @@ struct FlushEvery<W> {
 }
 
 impl<W: Workload> Workload for FlushEvery<W> {
+    const ONLY: Option<Op> = None;
+
     #[inline]
     fn next_io(&mut self) -> Io {
         if self.left == 0 {

@@ -121,20 +121,23 @@ fn check_kind(path: &Path, file: &File) -> Result<(), FileError> {
         path: path.to_owned(),
         source,
     })?;
-    let kind = metadata.file_type();
+    kind_of(&metadata.file_type())
+        .map_err(|kind| FileError::NotStorage { path: path.to_owned(), kind })
+}
+
+/// What kind of thing holds no blocks.
+fn kind_of(kind: &std::fs::FileType) -> Result<(), &'static str> {
     if kind.is_file() || kind.is_block_device() {
-        return Ok(());
-    }
-    let kind = if kind.is_dir() {
-        "directory"
+        Ok(())
+    } else if kind.is_dir() {
+        Err("directory")
     } else if kind.is_char_device() {
-        "character device"
+        Err("character device")
     } else if kind.is_fifo() {
-        "pipe"
+        Err("pipe")
     } else {
-        "special file"
-    };
-    Err(FileError::NotStorage { path: path.to_owned(), kind })
+        Err("special file")
+    }
 }
 
 /// Clears `O_NONBLOCK`.
@@ -162,6 +165,11 @@ fn open_error(path: &Path, options: &OpenOptions, source: io::Error) -> FileErro
             FileError::InUse { path, by: "it is mounted, or another program claims it" }
         }
         Some(libc::EINVAL) if options.direct => {
+            // A pipe or a character device has no direct I/O either, and is no storage at all.
+            let kind = std::fs::metadata(&path).map(|metadata| kind_of(&metadata.file_type()));
+            if let Ok(Err(kind)) = kind {
+                return FileError::NotStorage { path, kind };
+            }
             let filesystem = filesystem_of(&path).map(|filesystem| filesystem.name);
             let filesystem = filesystem.unwrap_or("a file system").to_owned();
             FileError::NoDirect { path, filesystem }

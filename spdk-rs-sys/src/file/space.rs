@@ -63,14 +63,14 @@ pub fn punch_hole(file: &File, off: u64, len: u64) -> io::Result<()> {
     fallocate(file, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, off, len)
 }
 
-/// Makes `len` bytes at byte `off` read as zero and keeps them allocated. The file keeps its
-/// length. Blocks the calling thread.
+/// Makes `len` bytes at byte `off` read as zero and keeps them allocated. As with a write, a file
+/// that ends before the end of the range grows. Blocks the calling thread.
 ///
 /// # Errors
 ///
 /// The error of fallocate(2): `EOPNOTSUPP` when the file system cannot.
 pub fn zero_range(file: &File, off: u64, len: u64) -> io::Result<()> {
-    fallocate(file, libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE, off, len)
+    fallocate(file, libc::FALLOC_FL_ZERO_RANGE, off, len)
 }
 
 /// fallocate(2).

@@ -288,9 +288,16 @@ impl Source for BdevCore {
         if !self.completed.is_empty() {
             return Rest::Poll;
         }
+        let mut resting = false;
         let must_poll = self.active.any(|channel| {
-            channel.outstanding.get() != 0 && channel.driver().borrow().rest() == Rest::Poll
+            let idle = channel.outstanding.get() == 0;
+            resting |= idle;
+            !idle && channel.driver().borrow().rest() == Rest::Poll
         });
+        if resting {
+            // A sleep may be long: a device that was closed is not kept open by it.
+            self.deactivate();
+        }
         if must_poll { Rest::Poll } else { Rest::Sleep }
     }
 }

@@ -1,5 +1,6 @@
 //! What a driver implements: a device for all cores, and a channel to it for each core.
 
+use std::any::Any;
 use std::rc::Rc;
 
 use super::{BdevIo, IoList, IoTypes};
@@ -21,6 +22,11 @@ pub trait BdevOps: Send + Sync + 'static {
     /// Facts that only this driver has, for `driver_specific` in listings.
     fn driver_info(&self) -> serde_json::Value {
         serde_json::Value::Null
+    }
+
+    /// The driver's own type, for operations that only this driver has; none when it has none.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
     }
 }
 

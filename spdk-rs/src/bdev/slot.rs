@@ -297,3 +297,60 @@ impl SlotList {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_distinct_reused_and_bounded() {
+        let slab = Slab::new(CHUNK + 10);
+        let taken: Vec<_> = std::iter::from_fn(|| slab.take()).collect();
+        assert_eq!(taken.len(), CHUNK, "a chunk that would go beyond the maximum is not made");
+        let distinct: std::collections::HashSet<_> = taken.iter().collect();
+        assert_eq!(distinct.len(), taken.len());
+        for (index, slot) in taken.iter().enumerate() {
+            assert_eq!(slab.at(index), Some(*slot));
+        }
+        assert_eq!(slab.at(CHUNK), None);
+        let last = taken[CHUNK - 1];
+        // SAFETY: each slot was taken from this slab and is not used again.
+        taken.into_iter().for_each(|slot| unsafe { slab.put(slot) });
+        assert_eq!(slab.in_use(), 0);
+        let again = slab.take().unwrap();
+        assert_eq!(again, last, "the slot that was freed last is the warmest");
+        // SAFETY: the slot is live and taken.
+        assert_eq!(unsafe { again.as_ref() }.generation, 1);
+        // SAFETY: as above.
+        unsafe { slab.put(again) };
+    }
+
+    #[test]
+    fn a_slab_grows_by_chunks() {
+        let slab = Slab::new(3 * CHUNK);
+        let taken: Vec<_> = std::iter::from_fn(|| slab.take()).collect();
+        assert_eq!(taken.len(), 3 * CHUNK);
+        assert_eq!(slab.at(2 * CHUNK + 1).map(|s| s.as_ptr().is_aligned()), Some(true));
+        // SAFETY: each slot was taken from this slab and is not used again.
+        taken.into_iter().for_each(|slot| unsafe { slab.put(slot) });
+    }
+
+    #[test]
+    fn a_list_keeps_the_order() {
+        let slab = Slab::new(CHUNK);
+        let list = SlotList::new();
+        let slots: Vec<_> = (0..3).filter_map(|_| slab.take()).collect();
+        for round in 0..2 {
+            for &slot in &slots {
+                // SAFETY: the slot is live and on no list.
+                unsafe { list.push(slot) };
+            }
+            let taken = if round == 0 { list.take() } else { list.take().take() };
+            assert!(list.is_empty());
+            let popped: Vec<_> = std::iter::from_fn(|| taken.pop()).collect();
+            assert_eq!(popped, slots);
+        }
+        // SAFETY: each slot was taken from this slab and is not used again.
+        slots.into_iter().for_each(|slot| unsafe { slab.put(slot) });
+    }
+}

@@ -10,11 +10,13 @@ use super::*;
 use crate::NvmeStatus;
 use crate::drivers::{malloc, null};
 use crate::env::{Clock, Memory, VirtualClock};
-use crate::reactor::{LocalReactor, Reactor, ReactorConfig};
+use crate::reactor::{LocalReactor, PollMode, Reactor, ReactorConfig};
 
 fn reactor() -> LocalReactor {
     let memory = Memory::ordinary(64 << 20).unwrap();
-    LocalReactor::new(ReactorConfig::new(CoreId(0)), memory).unwrap()
+    // Busy: the tests count turns, and none of them may end in a sleep.
+    let config = ReactorConfig { mode: PollMode::Busy, ..ReactorConfig::new(CoreId(0)) };
+    LocalReactor::new(config, memory).unwrap()
 }
 
 fn malloc(reactor: &Reactor, num_blocks: u64) -> Arc<Bdev> {

@@ -1,4 +1,10 @@
-//! The drivers: one file or folder each. None of them knows of another.
+//! The drivers: one file or folder each. None of them knows of another; what the two over files
+//! share is in [`common`].
 
+pub mod aio;
+pub mod common;
 pub mod malloc;
 pub mod null;
+#[cfg(test)]
+mod tests;
+pub mod uring;

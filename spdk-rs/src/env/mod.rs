@@ -17,3 +17,8 @@ pub use clock::{Clock, VirtualClock};
 pub use dma_buf::DmaBuf;
 pub use iovec::IoVec;
 pub use memory::{HugePolicy, Memory, MemoryError, MemoryOptions, MemoryReport, SharedRegion};
+/// Where the pages of the engine's memory come from.
+pub use spdk_rs_sys::hugepage::MemoryOptions as MemoryBacking;
+/// Processor cores, and the processor time of threads: what those above this crate need of the
+/// ground.
+pub use spdk_rs_sys::{cpu, os};

@@ -404,14 +404,17 @@ impl Reactor {
     /// Runs turns until `future` is ready.
     pub fn block_on<T: 'static>(self: &Rc<Self>, future: impl Future<Output = T> + 'static) -> T {
         let result = Rc::new(RefCell::new(None));
-        let place = Rc::clone(&result);
+        let (place, reactor) = (Rc::clone(&result), Rc::clone(self));
         self.spawn("block_on", async move {
             let value = future.await;
             *place.borrow_mut() = Some(value);
+            // The turn that got here must not end in a sleep.
+            reactor.stop();
         });
         loop {
             self.turn();
             if let Some(value) = result.borrow_mut().take() {
+                self.stop.set(false);
                 return value;
             }
         }
@@ -634,6 +637,10 @@ impl Reactor {
             drop(message);
         }
         task::drop_all();
+        // A source lets go of what is idle when it is polled; what is in flight stays for ever.
+        self.sources.each(|source| {
+            source.poll();
+        });
         self.sources.clear();
         self.clients.borrow_mut().clear();
         self.extensions.borrow_mut().clear();

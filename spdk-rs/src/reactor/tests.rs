@@ -112,20 +112,18 @@ fn messages_from_other_threads_wake_a_sleeping_reactor_with_and_without_a_ring()
                     sum += handle.call(move |_| i).await.unwrap();
                 }
                 // A task that itself waits is answered too.
-                sum + handle
+                sum += handle
                     .spawn(|_| async {
                         sleep(Duration::from_millis(1)).await;
                         1
                     })
                     .await
-                    .unwrap()
+                    .unwrap();
+                handle.send(|reactor| reactor.stop()).await.unwrap();
+                sum
             })
         });
-        let done = Arc::new(AtomicUsize::new(0));
-        while !sender.is_finished() {
-            reactor.turn();
-            done.fetch_add(1, Ordering::Relaxed);
-        }
+        reactor.run();
         assert_eq!(sender.join().unwrap(), 199 * 200 / 2 + 1);
     }
 }
@@ -158,13 +156,13 @@ fn a_full_mailbox_makes_the_sender_wait_and_drops_nothing() {
         }
     };
     let sender = std::thread::spawn(move || {
-        futures::executor::block_on(handle.send(refused.0)).unwrap();
+        futures::executor::block_on(async {
+            handle.send(refused.0).await.unwrap();
+            handle.send(|reactor| reactor.stop()).await.unwrap();
+        });
     });
-    while !sender.is_finished() {
-        reactor.turn();
-    }
+    reactor.run();
     sender.join().unwrap();
-    reactor.turn();
     assert_eq!(count.load(Ordering::Relaxed), accepted + 1);
 }
 

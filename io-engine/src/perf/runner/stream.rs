@@ -1,0 +1,133 @@
+//! An endless stream of I/Os: what has ended is followed by the next at once, with its buffer.
+//!
+//! This is the loop that is measured with. For every I/O it records a latency, counts, draws the
+//! next address and submits; there is no allocation, no clock and no lookup by operation where
+//! the pattern has only one.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+use std::task::{Poll, Waker};
+
+use spdk_rs::bdev::{IoBuf, IoCompletion, IoConsumer};
+
+use super::lane::{Lane, Load};
+use crate::perf::report::JobStats;
+use crate::perf::workload::{Op, Workload};
+
+/// The bits of a tag below the slot's number: the operation.
+const OP_BITS: u32 = 3;
+
+/// A stream of I/Os at a fixed depth.
+pub(super) struct Streamer<W> {
+    state: RefCell<State<W>>,
+    own: Weak<Self>,
+}
+
+struct State<W> {
+    lane: Lane,
+    workload: W,
+    /// The buffers of slots that are not in flight, or whose present operation carries none.
+    parked: Vec<IoBuf>,
+}
+
+/// The operation that a tag carries.
+#[inline(always)]
+fn op_of(tag: u64) -> Op {
+    match tag & ((1 << OP_BITS) - 1) {
+        0 => Op::Read,
+        1 => Op::Write,
+        2 => Op::Flush,
+        3 => Op::Unmap,
+        _ => Op::WriteZeroes,
+    }
+}
+
+impl<W: Workload> Streamer<W> {
+    /// A stream that keeps as many I/Os in flight as there are buffers; a buffer is `None` where
+    /// no operation of the workload carries data.
+    pub(super) fn new(lane: Lane, workload: W, bufs: Vec<IoBuf>) -> Rc<Self> {
+        let state = RefCell::new(State { lane, workload, parked: bufs });
+        Rc::new_cyclic(|own| Self { state, own: Weak::clone(own) })
+    }
+}
+
+impl<W: Workload> State<W> {
+    /// Submits the next I/O of a slot, or retires the slot.
+    #[inline(always)]
+    fn next(&mut self, slot: u64, buf: IoBuf) {
+        let Some(left) = self.lane.left.checked_sub(1) else {
+            return self.retire();
+        };
+        self.lane.left = left;
+        let io = self.workload.next_io();
+        let tag = slot << OP_BITS | io.op as u64;
+        let buf = if W::ONLY.is_none() && !io.op.has_data() { self.park(slot, buf) } else { buf };
+        if let Err(refused) = self.lane.submit(io, buf, tag) {
+            self.lane.refused(io, &refused);
+            self.retire();
+        }
+    }
+
+    /// Keeps a buffer while its slot does without.
+    fn park(&mut self, slot: u64, buf: IoBuf) -> IoBuf {
+        if let Some(place) = usize::try_from(slot).ok().and_then(|slot| self.parked.get_mut(slot)) {
+            *place = buf;
+        }
+        IoBuf::None
+    }
+
+    fn unpark(&mut self, slot: u64) -> IoBuf {
+        let place = usize::try_from(slot).ok().and_then(|slot| self.parked.get_mut(slot));
+        place.map(std::mem::take).unwrap_or_default()
+    }
+
+    #[cold]
+    fn retire(&mut self) {
+        self.lane.in_flight -= 1;
+        if self.lane.in_flight == 0 {
+            self.lane.end();
+        }
+    }
+}
+
+impl<W: Workload> IoConsumer for Streamer<W> {
+    fn io_done(&self, tag: u64, done: IoCompletion) {
+        // A submission never calls back at once, so the state may stay borrowed across it.
+        let state = &mut *self.state.borrow_mut();
+        let op = W::ONLY.unwrap_or_else(|| op_of(tag));
+        state.lane.count(op, &done);
+        let slot = tag >> OP_BITS;
+        let buf = if W::ONLY.is_none() && !op.has_data() { state.unpark(slot) } else { done.buf };
+        state.next(slot, buf);
+    }
+}
+
+impl<W: Workload> Load for Streamer<W> {
+    fn start(&self) {
+        let Some(own) = self.own.upgrade() else { return };
+        let state = &mut *self.state.borrow_mut();
+        state.lane.begin(own);
+        for slot in 0..state.parked.len() as u64 {
+            if state.lane.left == 0 {
+                break;
+            }
+            let buf = state.unpark(slot);
+            state.lane.in_flight += 1;
+            state.next(slot, buf);
+        }
+    }
+
+    fn stop(&self) {
+        self.state.borrow_mut().lane.left = 0;
+    }
+
+    fn poll_finished(&self, waker: &Waker) -> Poll<()> {
+        self.state.borrow_mut().lane.poll_finished(waker)
+    }
+
+    fn finish(&self) -> JobStats {
+        let (own, stats) = self.state.borrow_mut().lane.release();
+        drop(own);
+        stats
+    }
+}

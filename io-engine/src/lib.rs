@@ -3,6 +3,9 @@
 //! - [`bdev`]: device URIs and what they are made into
 //! - [`core`]: the three traits of a block device, and the engine
 //! - [`cli`]: the command line of the `io-engine` binary and its exit codes
+//! - [`daemon`]: the daemon from its first to its last moment
+//! - [`rpc`]: the methods of the management interface
+//! - [`subsys`]: the configuration file
 //! - [`perf`]: the load generator behind `io-engine perf`
 //! - [`size`]: byte sizes as people write them
 
@@ -11,5 +14,8 @@
 pub mod bdev;
 pub mod cli;
 pub mod core;
+pub mod daemon;
 pub mod perf;
+pub mod rpc;
 pub mod size;
+pub mod subsys;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use spdk_rs::bdev::RegistryError;
 use thiserror::Error;
 
-use super::{BdevUri, UriError, existing, malloc, null};
+use super::{BdevUri, UriError, aio, existing, malloc, null, uring};
 use crate::core::Engine;
 
 /// A device that a URI describes completely, and that is not there yet.
@@ -67,6 +67,8 @@ type Parse = fn(&BdevUri) -> Result<Box<dyn Factory>, BdevError>;
 
 /// Every scheme and who reads its URIs.
 const SCHEMES: &[(&str, Parse)] = &[
+    ("aio", aio::parse),
+    ("uring", uring::parse),
     ("malloc", malloc::parse),
     ("null", null::parse),
     ("bdev", existing::parse),

@@ -5,12 +5,15 @@
 //! dropped is found only after the data is written. [`dev`] finds the factory of the scheme, and
 //! each scheme has a file of its own.
 
+pub mod aio;
 pub mod dev;
 mod existing;
+pub(crate) mod file_params;
 pub mod malloc;
 mod memory_params;
 mod null;
 pub mod uri;
+pub mod uring;
 
 pub use dev::{BdevError, create, destroy, plan};
 pub use uri::{BdevUri, Params, UriError};

@@ -3,16 +3,17 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use io_engine::cli::{ExitCode, Invocation, exit};
+use io_engine::cli::{ExitCode, Invocation, exit, remote};
+use io_engine::daemon;
 use io_engine::perf::options::PerfArgs;
 use io_engine::perf::runner;
 
 fn main() -> std::process::ExitCode {
     let code = match Invocation::parse(std::env::args_os()) {
+        Ok(Invocation::Daemon(args)) => daemon::run(&args),
         Ok(Invocation::Perf(args)) => perf(&args),
-        Ok(_) => {
-            fail(anyhow::anyhow!("only `io-engine perf` is part of this build"), ExitCode::Failure)
-        }
+        Ok(Invocation::Rpc(args)) => remote::rpc(&args),
+        Ok(Invocation::Bdev(args)) => remote::bdev(&args),
         Err(error) => exit::usage(&error),
     };
     code.into()

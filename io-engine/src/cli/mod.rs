@@ -22,6 +22,7 @@ mod bdev_list;
 mod env;
 pub mod exit;
 mod log;
+pub mod remote;
 #[cfg(test)]
 mod tests;
 

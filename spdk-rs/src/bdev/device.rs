@@ -238,6 +238,11 @@ impl Bdev {
         self.removed.store(true, Ordering::Release);
         self.on_channels(Channel::set_removed).await;
         self.notify(&DeviceEvent::Removed);
+        self.drained().await;
+    }
+
+    /// Returns when every core has had a moment with no I/O in flight.
+    pub async fn drained(self: &Arc<Self>) {
         let cores: Vec<_> = self.lock().channels.iter().map(|e| e.reactor.clone()).collect();
         for reactor in cores {
             let bdev = Arc::clone(self);

@@ -11,6 +11,7 @@ mod dma_buf;
 mod free_map;
 pub mod iovec;
 mod memory;
+pub mod system;
 
 pub use buffer_cache::{BufferCache, CacheGuard};
 pub use clock::{Clock, VirtualClock};

@@ -1,0 +1,72 @@
+//! `io-engine rpc` and `io-engine bdev`: calls to a running daemon.
+
+use std::io::Write as _;
+
+use jsonrpc::ClientError;
+use jsonrpc::client::{DEFAULT_TIMEOUT, blocking};
+use serde_json::{Value, json};
+
+use super::{BdevArgs, BdevCommand, BdevList, ClientArgs, ExitCode, RpcArgs};
+
+/// Calls one method and prints its result.
+#[must_use]
+pub fn rpc(args: &RpcArgs) -> ExitCode {
+    match call(&args.client, &args.method, args.params.clone()) {
+        Ok(result) => print(&format!("{result:#}")),
+        Err(code) => code,
+    }
+}
+
+/// Lists, creates or destroys devices.
+#[must_use]
+pub fn bdev(args: &BdevArgs) -> ExitCode {
+    let (method, params) = match &args.command {
+        BdevCommand::List { name: None, .. } => ("bdev_get_bdevs", None),
+        BdevCommand::List { name: Some(name), .. } => {
+            ("bdev_get_bdevs", Some(json!({ "name": name })))
+        }
+        BdevCommand::Create { uri } => ("bdev_create", Some(json!({ "uri": uri.to_string() }))),
+        BdevCommand::Destroy { name } => ("bdev_destroy", Some(json!({ "name": name }))),
+    };
+    let result = match call(&args.client, method, params) {
+        Ok(result) => result,
+        Err(code) => return code,
+    };
+    match &args.command {
+        BdevCommand::List { output, .. } => match BdevList::new(result) {
+            Ok(list) => print(&list.render(*output)),
+            Err(error) => fail(ExitCode::Failure, &format!("{method}: unexpected result: {error}")),
+        },
+        BdevCommand::Create { .. } => print(result.as_str().unwrap_or_default()),
+        BdevCommand::Destroy { .. } => ExitCode::Success,
+    }
+}
+
+fn call(client: &ClientArgs, method: &str, params: Option<Value>) -> Result<Value, ExitCode> {
+    let result = blocking::call(&client.rpc_socket, method, params, DEFAULT_TIMEOUT);
+    result.map_err(|error| match &error {
+        ClientError::Rpc { code, message, data } => {
+            let data = data.as_ref().map_or_else(String::new, |data| format!(": {data}"));
+            fail(ExitCode::Refused, &format!("{method}: {message}{data} (code {code})"))
+        }
+        ClientError::NotRunning { .. }
+        | ClientError::Denied { .. }
+        | ClientError::Timeout { .. } => fail(ExitCode::Unreachable, &error.to_string()),
+        _ => fail(ExitCode::Failure, &error.to_string()),
+    })
+}
+
+/// Prints a result. A reader that has gone (`| head`) is no failure.
+fn print(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            fail(ExitCode::Failure, &format!("cannot write to standard output: {error}"))
+        }
+        _ => ExitCode::Success,
+    }
+}
+
+fn fail(code: ExitCode, words: &str) -> ExitCode {
+    eprintln!("io-engine: {words}");
+    code
+}

@@ -1,0 +1,112 @@
+//! `bdev_aio_create`, `bdev_aio_delete`, `bdev_aio_rescan`, and the same for `uring`.
+
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use spdk_rs::bdev::IoType;
+use spdk_rs::drivers::aio::AioOptions;
+use spdk_rs::drivers::common::{FileOptions, rescan as rescan_file};
+use spdk_rs::drivers::uring::UringOptions;
+use uuid::Uuid;
+
+use super::bdev::{Delete, delete, find_of};
+use super::errors::{self, RpcResult};
+use super::params::{Name, ParamError, Params, Request};
+use super::{Context, Method};
+use crate::bdev;
+use crate::bdev::file_params::BLOCK_SIZES;
+
+pub(super) fn methods() -> Vec<Method> {
+    vec![
+        Method::new("bdev_aio_create", create_aio).in_config("bdev"),
+        Method::new("bdev_aio_delete", |context, request: Delete| delete(context, request, "aio")),
+        Method::new("bdev_aio_rescan", |context, request| rescan(context, request, "aio")),
+        Method::new("bdev_uring_create", create_uring).in_config("bdev"),
+        Method::new("bdev_uring_delete", |context, request: Delete| {
+            delete(context, request, "uring")
+        }),
+        Method::new("bdev_uring_rescan", |context, request| rescan(context, request, "uring")),
+    ]
+}
+
+/// What both have. The file exists; a device over a new one is made by its URI.
+fn take_file(params: &Params<'_>) -> Result<FileOptions, ParamError> {
+    let Name(name) = params.required("name")?;
+    let path: String = params.required("filename")?;
+    if path.contains('\0') {
+        return Err(params.refuse("filename", "a path has no zero byte"));
+    }
+    let mut file = FileOptions::new(name, path);
+    file.block_len = params.optional_one_of("block_size", BLOCK_SIZES)?;
+    file.uuid = params.optional::<Uuid>("uuid")?;
+    Ok(file)
+}
+
+struct CreateAio {
+    file: FileOptions,
+    /// Whether unmap and write zeroes have to work; where they can, they always do.
+    fallocate: bool,
+}
+
+impl Request for CreateAio {
+    const NAMES: &'static [&'static str] =
+        &["name", "filename", "block_size", "readonly", "fallocate", "uuid"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        let mut file = take_file(params)?;
+        file.read_only = params.optional("readonly")?.unwrap_or(false);
+        let fallocate = params.optional("fallocate")?.unwrap_or(false);
+        if fallocate && file.read_only {
+            return Err(params.refuse("fallocate", "a device that is read-only unmaps nothing"));
+        }
+        Ok(Self { file, fallocate })
+    }
+}
+
+async fn create_aio(context: Arc<Context>, request: CreateAio) -> RpcResult<String> {
+    let engine = context.engine()?;
+    let made = bdev::aio::create(engine, AioOptions::new(request.file)).await;
+    let bdev = made.map_err(|error| errors::bdev(&error))?;
+    let name = bdev.name().to_owned();
+    if request.fallocate && !bdev.native_io_types().contains(IoType::Unmap) {
+        let removed = bdev::destroy(engine, &name).await;
+        removed.map_err(|error| errors::bdev(&error))?;
+        let words = "parameter `fallocate` cannot be true: the file system cannot punch holes, \
+                     or the device cannot discard";
+        return Err(errors::errno(Errno::EOPNOTSUPP, words));
+    }
+    Ok(name)
+}
+
+struct CreateUring(FileOptions);
+
+impl Request for CreateUring {
+    const NAMES: &'static [&'static str] = &["name", "filename", "block_size", "uuid"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        take_file(params).map(Self)
+    }
+}
+
+async fn create_uring(context: Arc<Context>, request: CreateUring) -> RpcResult<String> {
+    let made = bdev::uring::create(context.engine()?, UringOptions::new(request.0)).await;
+    made.map(|bdev| bdev.name().to_owned()).map_err(|error| errors::bdev(&error))
+}
+
+struct Rescan(Name);
+
+impl Request for Rescan {
+    const NAMES: &'static [&'static str] = &["name"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        params.required("name").map(Self)
+    }
+}
+
+async fn rescan(context: Arc<Context>, request: Rescan, driver: &'static str) -> RpcResult<bool> {
+    let bdev = find_of(&context, &request.0, driver)?;
+    let offload = context.engine()?.runtime().offload();
+    let blocks = rescan_file(&bdev, offload).await.map_err(|error| errors::failed(&error))?;
+    tracing::info!("device '{}' has {blocks} blocks", bdev.name());
+    Ok(true)
+}

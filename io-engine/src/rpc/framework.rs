@@ -1,0 +1,145 @@
+//! `rpc_get_methods`, `spdk_get_version`, `framework_*`, `spdk_kill_instance`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jsonrpsee::types::ErrorObjectOwned;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use spdk_rs::env::Clock;
+
+use super::errors::{self, RpcResult};
+use super::params::{Nothing, ParamError, Params, Request};
+use super::thread::{cpumask, thread_id, thread_name};
+use super::{Context, Method, When};
+
+/// SPDK's code for a method that may not be called now.
+const INVALID_STATE: i32 = -1;
+
+pub(super) fn methods() -> Vec<Method> {
+    vec![
+        Method::new("rpc_get_methods", get_methods),
+        Method::new("spdk_get_version", get_version),
+        Method::new("framework_wait_init", wait_init),
+        Method::new("framework_start_init", start_init).at_startup(),
+        Method::new("framework_get_reactors", get_reactors),
+        Method::new("spdk_kill_instance", kill_instance),
+    ]
+}
+
+struct GetMethods {
+    current: bool,
+}
+
+impl Request for GetMethods {
+    const NAMES: &'static [&'static str] = &["current", "include_aliases"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        let current = params.optional("current")?.unwrap_or(false);
+        // There are no aliases, so the list is the same with and without them.
+        let _: Option<bool> = params.optional("include_aliases")?;
+        Ok(Self { current })
+    }
+}
+
+async fn get_methods(_: Arc<Context>, request: GetMethods) -> RpcResult<Vec<&'static str>> {
+    let all = super::methods();
+    let callable = all.iter().filter(|method| !request.current || method.when() == When::Always);
+    Ok(callable.map(Method::name).collect())
+}
+
+async fn get_version(_: Arc<Context>, _: Nothing) -> RpcResult<Value> {
+    let number = |text: &str| text.parse::<u64>().unwrap_or(0);
+    Ok(json!({
+        "version": concat!("io-engine v", env!("CARGO_PKG_VERSION"), " (SPDK RPC dialect)"),
+        "fields": {
+            "major": number(env!("CARGO_PKG_VERSION_MAJOR")),
+            "minor": number(env!("CARGO_PKG_VERSION_MINOR")),
+            "patch": number(env!("CARGO_PKG_VERSION_PATCH")),
+            "suffix": env!("CARGO_PKG_VERSION_PRE"),
+        },
+    }))
+}
+
+/// Whoever is answered is answered after the start.
+async fn wait_init(context: Arc<Context>, _: Nothing) -> RpcResult<bool> {
+    context.engine().map(|_| true)
+}
+
+async fn start_init(_: Arc<Context>, _: Nothing) -> RpcResult<bool> {
+    let words = "framework_start_init may be called before the engine has started only; it starts \
+                 by itself";
+    Err(ErrorObjectOwned::owned(INVALID_STATE, words, None::<()>))
+}
+
+async fn get_reactors(context: Arc<Context>, _: Nothing) -> RpcResult<Value> {
+    let reactors = context.engine()?.runtime().reactors();
+    let times = core_times(&std::fs::read_to_string("/proc/stat").unwrap_or_default());
+    let shown: Vec<Value> = reactors
+        .iter()
+        .map(|reactor| {
+            let stats = reactor.stats();
+            let (sys, irq) = times.get(&reactor.core().0).copied().unwrap_or_default();
+            json!({
+                "lcore": reactor.core().0,
+                "tid": stats.os_thread,
+                "busy": stats.busy_ticks,
+                "idle": stats.idle_ticks,
+                "in_interrupt": false,
+                "irq": irq,
+                "sys": sys,
+                "lw_threads": [{
+                    "name": thread_name(reactor),
+                    "id": thread_id(reactors, reactor),
+                    "cpumask": cpumask(reactor),
+                    "elapsed": stats.busy_ticks.saturating_add(stats.idle_ticks),
+                }],
+            })
+        })
+        .collect();
+    Ok(json!({ "tick_rate": Clock::Real.hz(), "pid": std::process::id(), "reactors": shown }))
+}
+
+/// Time of each core in the kernel and in interrupts, in the kernel's clock ticks, out of
+/// `/proc/stat` (proc_stat(5)).
+fn core_times(text: &str) -> HashMap<u32, (u64, u64)> {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        let core = words.next()?.strip_prefix("cpu")?.parse().ok()?;
+        let times: Vec<u64> = words.map_while(|word| word.parse().ok()).collect();
+        Some((core, (*times.get(2)?, *times.get(5)?)))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+struct KillInstance(Signal);
+
+impl Request for KillInstance {
+    const NAMES: &'static [&'static str] = &["sig_name"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        let signals = [
+            ("SIGTERM", Signal::SIGTERM),
+            ("SIGINT", Signal::SIGINT),
+            ("SIGKILL", Signal::SIGKILL),
+        ];
+        params.required_choice("sig_name", &signals).map(Self)
+    }
+}
+
+async fn kill_instance(_: Arc<Context>, request: KillInstance) -> RpcResult<bool> {
+    kill(Pid::this(), request.0).map_err(|errno| errors::errno(errno, "cannot send the signal"))?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_cores() {
+        let times = core_times("cpu  1 2 3 4 5 6 7 8\ncpu0 10 11 12 13 14 15 16\ncpu3 1 2\nintr 5");
+        assert_eq!(times, HashMap::from([(0, (12, 15))]));
+    }
+}

@@ -1,0 +1,121 @@
+//! The methods of the management interface, in SPDK's dialect: its names, parameters, results
+//! and error codes where SPDK has the method. One file per group.
+//!
+//! A method runs on the management thread, never on a reactor. What needs a reactor is sent there
+//! and awaited; what may block goes to helper threads.
+
+mod bdev;
+pub mod errors;
+mod file;
+mod framework;
+mod iostat;
+mod malloc;
+mod method;
+mod null;
+pub mod params;
+mod thread;
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+use jsonrpsee::RpcModule;
+use jsonrpsee::types::Params as RawParams;
+use nix::errno::Errno;
+
+use crate::core::Engine;
+use errors::RpcResult;
+pub use method::{Method, When};
+
+/// What methods work on.
+#[derive(Default)]
+pub struct Context {
+    engine: OnceLock<Arc<Engine>>,
+    /// The number of the next malloc device without a name.
+    malloc_next: AtomicU64,
+}
+
+impl Context {
+    /// A context without an engine: the socket is taken before the engine starts.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Gives the context its engine; the first one stays.
+    pub fn set_engine(&self, engine: Arc<Engine>) {
+        let _ = self.engine.set(engine);
+    }
+
+    /// The engine.
+    ///
+    /// # Errors
+    /// EAGAIN while it starts.
+    pub fn engine(&self) -> RpcResult<&Arc<Engine>> {
+        self.engine.get().ok_or_else(|| errors::errno(Errno::EAGAIN, "the engine is starting"))
+    }
+}
+
+/// Every method, in order of their names.
+#[must_use]
+pub fn methods() -> Vec<Method> {
+    let mut all = framework::methods();
+    all.extend(thread::methods());
+    all.extend(bdev::methods());
+    all.extend(iostat::methods());
+    all.extend(malloc::methods());
+    all.extend(null::methods());
+    all.extend(file::methods());
+    all.sort_by_key(Method::name);
+    all
+}
+
+/// The methods as a module that the JSON-RPC server, or any other of jsonrpsee's, can serve.
+#[must_use]
+pub fn module(context: &Arc<Context>) -> RpcModule<Arc<Context>> {
+    let mut module = RpcModule::new(Arc::clone(context));
+    for method in methods() {
+        let (name, method) = (method.name(), Arc::new(method));
+        let registered = module.register_async_method(name, move |params, context, _| {
+            let (method, given) = (Arc::clone(&method), given(&params));
+            async move { method.call(Arc::clone(&context), &given?).await }
+        });
+        debug_assert!(registered.is_ok(), "{name} is registered once");
+    }
+    module
+}
+
+fn given(params: &RawParams<'_>) -> RpcResult<params::Given> {
+    let text = params.as_str().unwrap_or("null");
+    serde_json::from_str(text).map_err(|error| {
+        // The position counts within the parameters, which is of no use to a caller.
+        let words = error.to_string();
+        let words = words.split(" at line ").next().unwrap_or_default();
+        jsonrpc::codes::invalid_params(words)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let names: Vec<_> = methods().iter().map(Method::name).collect();
+        let mut unique = names.clone();
+        unique.dedup();
+        assert_eq!(names, unique);
+        assert_eq!(module(&Context::new()).method_names().count(), names.len());
+    }
+
+    #[tokio::test]
+    async fn methods_wait_for_the_engine() {
+        let error = module(&Context::new())
+            .call::<_, serde_json::Value>(
+                "bdev_get_bdevs",
+                jsonrpsee::core::EmptyServerParams::new(),
+            )
+            .await
+            .expect_err("no engine");
+        assert!(error.to_string().contains("the engine is starting"), "{error}");
+    }
+}

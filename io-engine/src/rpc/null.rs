@@ -1,0 +1,90 @@
+//! `bdev_null_create`, `bdev_null_delete`, `bdev_null_resize`.
+
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use spdk_rs::drivers::null::{self, NullOptions};
+use uuid::Uuid;
+
+use super::bdev::{BYTES_MAX, Delete, MemoryShape, delete, find_of};
+use super::errors::{self, RpcResult};
+use super::params::{Name, ParamError, Params, Request};
+use super::{Context, Method};
+
+pub(super) fn methods() -> Vec<Method> {
+    vec![
+        Method::new("bdev_null_create", create).in_config("bdev"),
+        Method::new("bdev_null_resize", resize).in_config("bdev"),
+        Method::new("bdev_null_delete", |context, request: Delete| {
+            delete(context, request, "null")
+        }),
+    ]
+}
+
+struct Create {
+    name: Name,
+    uuid: Option<Uuid>,
+    shape: MemoryShape,
+}
+
+impl Request for Create {
+    const NAMES: &'static [&'static str] = &[
+        "name",
+        "num_blocks",
+        "block_size",
+        "physical_block_size",
+        "uuid",
+        "md_size",
+        "dif_type",
+        "dif_is_head_of_md",
+        "dif_pi_format",
+    ];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        Ok(Self {
+            name: params.required("name")?,
+            uuid: params.optional("uuid")?,
+            shape: MemoryShape::take(params)?,
+        })
+    }
+}
+
+async fn create(context: Arc<Context>, request: Create) -> RpcResult<String> {
+    let MemoryShape { block_len, phys_block_len, num_blocks } = request.shape;
+    let (Name(name), uuid) = (request.name, request.uuid);
+    let bdev = null::create(NullOptions { name, uuid, block_len, phys_block_len, num_blocks });
+    let registered = context.engine()?.registry().register(&bdev);
+    registered.map_err(|error| errors::failed(&error))?;
+    Ok(bdev.name().to_owned())
+}
+
+struct Resize {
+    name: Name,
+    new_size_mib: u64,
+}
+
+impl Request for Resize {
+    const NAMES: &'static [&'static str] = &["name", "new_size"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        Ok(Self {
+            name: params.required("name")?,
+            new_size_mib: params.required_u64("new_size", 1..=BYTES_MAX >> 20)?,
+        })
+    }
+}
+
+async fn resize(context: Arc<Context>, request: Resize) -> RpcResult<bool> {
+    let bdev = find_of(&context, &request.name, "null")?;
+    let bytes = request.new_size_mib << 20;
+    if bytes < bdev.size_bytes() {
+        let (name, mib) = (bdev.name(), request.new_size_mib);
+        let words = format!(
+            "parameter `new_size` cannot be {mib}: device '{name}' has {} bytes and cannot shrink",
+            bdev.size_bytes()
+        );
+        return Err(errors::errno(Errno::EINVAL, words));
+    }
+    bdev.resize(bytes / u64::from(bdev.info().block_len)).await;
+    Ok(true)
+}

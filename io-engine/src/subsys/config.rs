@@ -1,0 +1,246 @@
+//! The configuration file, in SPDK's format:
+//! `{"subsystems": [{"subsystem": "bdev", "config": [{"method": …, "params": {…}}, …]}]}`.
+//!
+//! Invariants:
+//!
+//! - Nothing is applied before all of it was read: a method, parameter or subsystem that is not
+//!   known is refused while nothing has been created.
+//! - Every error names the file and the place in it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::rpc::params::Given;
+use crate::rpc::{Context, Method};
+
+/// The sections a file may have.
+const SUBSYSTEMS: &[&str] = &["bdev"];
+
+/// Why a configuration is refused.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path:?}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not JSON, or not of the format; the text names line and column.
+    #[error("configuration {path:?}: {source}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A section or a step is refused.
+    #[error("configuration {path:?}: {place}: {reason}")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// The section, or the section and the step.
+        place: String,
+        /// Why, and what is allowed.
+        reason: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    subsystems: Vec<Section>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    subsystem: String,
+    /// SPDK writes `null` for a subsystem without configuration.
+    #[serde(default)]
+    config: Option<Vec<Entry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    method: String,
+    #[serde(default)]
+    params: Given,
+}
+
+/// One call to be made.
+#[derive(Debug)]
+struct Step {
+    method: Arc<Method>,
+    params: Given,
+    place: String,
+}
+
+/// A configuration that was read whole, and not applied yet.
+#[derive(Debug)]
+pub struct Config {
+    path: PathBuf,
+    steps: Vec<Step>,
+}
+
+impl Config {
+    /// Reads a file and checks all of it against the methods there are.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file: File = serde_json::from_str(text)
+            .map_err(|source| ConfigError::Format { path: path.to_owned(), source })?;
+        let methods: Vec<Arc<Method>> = crate::rpc::methods().into_iter().map(Arc::new).collect();
+        let mut steps = Vec::new();
+        for (index, section) in file.subsystems.into_iter().enumerate() {
+            let Section { subsystem, config } = section;
+            let place = format!("subsystems[{index}] ({})", printable(&subsystem));
+            let refused = |place: &str, reason: String| ConfigError::Refused {
+                path: path.to_owned(),
+                place: place.to_owned(),
+                reason,
+            };
+            if !SUBSYSTEMS.contains(&subsystem.as_str()) {
+                let reason = format!("unknown subsystem; known are {}", SUBSYSTEMS.join(", "));
+                return Err(refused(&place, reason));
+            }
+            for (index, entry) in config.unwrap_or_default().into_iter().enumerate() {
+                let Entry { method, params } = entry;
+                let place = format!("{place}, config[{index}] ({})", printable(&method));
+                let method = find(&methods, &method, &subsystem)
+                    .map_err(|reason| refused(&place, reason))?;
+                method.check(&params).map_err(|error| refused(&place, error.to_string()))?;
+                steps.push(Step { method, params, place });
+            }
+        }
+        Ok(Self { path: path.to_owned(), steps })
+    }
+
+    /// How many calls it makes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether it makes none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Makes the calls, in order, and stops at the first that fails. What was made until then is
+    /// the caller's to end.
+    ///
+    /// # Errors
+    /// [`ConfigError::Refused`].
+    pub async fn apply(&self, context: &Arc<Context>) -> Result<(), ConfigError> {
+        for step in &self.steps {
+            let call = step.method.call(Arc::clone(context), &step.params);
+            call.await.map_err(|error| ConfigError::Refused {
+                path: self.path.clone(),
+                place: step.place.clone(),
+                reason: error.message().to_owned(),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn find(methods: &[Arc<Method>], name: &str, subsystem: &str) -> Result<Arc<Method>, String> {
+    let allowed = |method: &&Arc<Method>| method.subsystem() == Some(subsystem);
+    let found = methods.iter().find(|method| method.name() == name);
+    if let Some(method) = found.filter(allowed) {
+        return Ok(Arc::clone(method));
+    }
+    let names: Vec<&str> = methods.iter().filter(allowed).map(|method| method.name()).collect();
+    let what = if found.is_some() { "no method for a configuration" } else { "unknown method" };
+    Err(format!("{what}; allowed in {subsystem} are {}", names.join(", ")))
+}
+
+/// A name out of a file for an error text.
+fn printable(name: &str) -> String {
+    name.escape_debug().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("c.json"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_file_as_spdk_writes_it() {
+        let config = parse(
+            r#"{"subsystems": [{"subsystem": "bdev", "config": [
+                {"method": "bdev_malloc_create",
+                 "params": {"name": "m", "num_blocks": 8, "block_size": 512}},
+                {"params": {"uri": "null:///n?size_mb=1"}, "method": "bdev_create"},
+                {"method": "bdev_wait_for_examine"}]},
+                {"subsystem": "bdev", "config": null}, {"subsystem": "bdev"}]}"#,
+        )
+        .expect("valid");
+        assert_eq!(config.len(), 3);
+        assert!(!config.is_empty() && parse(r#"{"subsystems": []}"#).expect("none").is_empty());
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        let step = |step: &str| {
+            format!(r#"{{"subsystems": [{{"subsystem": "bdev", "config": [{step}]}}]}}"#)
+        };
+        for (text, words) in [
+            ("", "EOF while parsing"),
+            ("{\n \"subsystems\": [}", "line 2 column"),
+            ("{}", "missing field `subsystems`"),
+            (r#"{"subsystems": [], "extra": 1}"#, "unknown field `extra`"),
+            (
+                r#"{"subsystems": [{"subsystem": "nvmf", "config": []}]}"#,
+                "\"c.json\": subsystems[0] (nvmf): unknown subsystem; known are bdev",
+            ),
+            (
+                &step(r#"{"method": "bdev_wait_for_examine"}, {"method": "bdev_melt"}"#),
+                "subsystems[0] (bdev), config[1] (bdev_melt): unknown method; allowed in bdev are",
+            ),
+            (
+                &step(r#"{"method": "spdk_kill_instance", "params": {"sig_name": "SIGTERM"}}"#),
+                "config[0] (spdk_kill_instance): no method for a configuration",
+            ),
+            (
+                &step(r#"{"method": "bdev_create", "params": {"url": "x"}}"#),
+                "config[0] (bdev_create): unknown parameter `url`; allowed are uri",
+            ),
+            (
+                &step(r#"{"method": "bdev_create", "params": {"uri": "melt:///a"}}"#),
+                "unknown scheme `melt`",
+            ),
+            (
+                &step(r#"{"method": "bdev_create", "params": {"uri": "a", "uri": "b"}}"#),
+                "given twice at line 1",
+            ),
+            (&step(r#"{"method": "bdev_create", "params": [1]}"#), "an object of parameters"),
+            (&step(r#"{"method": "bdev_create", "after": 1}"#), "unknown field `after`"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(words) && error.contains("c.json"), "{text}: {error}");
+        }
+        let missing = Config::read(Path::new("/nonexistent/c.json")).expect_err("missing");
+        assert!(missing.to_string().contains("/nonexistent/c.json"), "{missing}");
+    }
+}

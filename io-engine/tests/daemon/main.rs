@@ -1,0 +1,8 @@
+//! The daemon as its users meet it: the real binary, real sockets, real signals.
+
+mod files;
+mod harness;
+mod lifecycle;
+mod methods;
+mod refusals;
+mod start;

@@ -99,17 +99,11 @@ pub fn create(
     match spec.backing {
         Backing::Uri(uri) => Ok(Ok(make(uri)?)),
         Backing::File { scheme, params } => {
-            if !is_known(scheme) {
-                return Ok(Err(format!("the scheme '{scheme}' is not there")));
-            }
             let path = scratch.join("dut");
             let path = path.display();
             Ok(Ok(make(&format!("{scheme}://{path}?size_mb={SIZE_MB}{params}"))?))
         }
         Backing::Loop { scheme } => {
-            if !is_known(scheme) {
-                return Ok(Err(format!("the scheme '{scheme}' is not there")));
-            }
             let node = match attach_loop(scratch)? {
                 Ok(node) => node,
                 Err(why) => return Ok(Err(why)),
@@ -136,10 +130,6 @@ pub fn create(
             Ok(Ok(Arc::clone(&bdev).name().to_owned()))
         }
     }
-}
-
-fn is_known(scheme: &str) -> bool {
-    bdev::dev::schemes().contains(&scheme)
 }
 
 /// Attaches a new file to a free loop device; the reason in words when that is not possible here.

@@ -17,7 +17,7 @@ use spdk_rs::bdev::{
     OpenMode, SgList,
 };
 use spdk_rs::env::{DmaBuf, Memory};
-use spdk_rs::reactor::{LocalReactor, ReactorConfig};
+use spdk_rs::reactor::{LocalReactor, PollMode, ReactorConfig};
 use spdk_rs_sys::cpu::CoreId;
 
 const HOLD: Behaviour = Behaviour { hold: true, shuffle: None };
@@ -35,7 +35,9 @@ impl Rig {
     fn new(behaviour: Behaviour, limits: IoLimits) -> Result<Self> {
         let memory = Memory::ordinary(8 << 20)?;
         let free_before = memory.report().free_bytes;
-        let reactor = LocalReactor::new(ReactorConfig::new(CoreId(0)), memory.clone())?;
+        // A turn with nothing to do must not sleep: there is nobody to wake it.
+        let config = ReactorConfig { mode: PollMode::Busy, ..ReactorConfig::new(CoreId(0)) };
+        let reactor = LocalReactor::new(config, memory.clone())?;
         let options = FaultyOptions { limits, ..FaultyOptions::new("faulty") };
         let (bdev, control) = faulty::create(&memory, options, behaviour)?;
         Ok(Self { reactor, bdev, control, memory, free_before })

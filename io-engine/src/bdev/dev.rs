@@ -67,10 +67,10 @@ type Parse = fn(&BdevUri) -> Result<Box<dyn Factory>, BdevError>;
 
 /// Every scheme and who reads its URIs.
 const SCHEMES: &[(&str, Parse)] = &[
-    ("aio", aio::parse),
-    ("uring", uring::parse),
     ("malloc", malloc::parse),
     ("null", null::parse),
+    ("aio", aio::parse),
+    ("uring", uring::parse),
     ("bdev", existing::parse),
     ("loopback", existing::parse),
 ];

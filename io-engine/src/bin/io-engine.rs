@@ -1,4 +1,5 @@
 //! The daemon and its sub-commands.
+#![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
 use std::io::Write as _;

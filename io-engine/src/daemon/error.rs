@@ -1,11 +1,11 @@
 //! Why the daemon could not start or end as it should, and the exit code for it.
 
-use spdk_rs::env::system::cpu::{CoreSetError, CpuError};
+use spdk_rs::env::cpu::CpuError;
 use spdk_rs::reactor::RuntimeError;
 use thiserror::Error;
 
 use crate::bdev::BdevError;
-use crate::cli::ExitCode;
+use crate::cli::{CoresError, ExitCode};
 use crate::core::CoreError;
 use crate::subsys::ConfigError;
 use jsonrpc::ServerError;
@@ -16,7 +16,7 @@ use jsonrpc::ServerError;
 pub enum DaemonError {
     /// The mask or list of cores cannot be read.
     #[error(transparent)]
-    Cores(#[from] CoreSetError),
+    Cores(#[from] CoresError),
     /// A core cannot be used.
     #[error(transparent)]
     Cpu(#[from] CpuError),
@@ -51,7 +51,8 @@ impl DaemonError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Cores(_) | Self::Cpu(_) | Self::Config(_) => ExitCode::Config,
+            Self::Cores(_) => ExitCode::Usage,
+            Self::Cpu(_) | Self::Config(_) => ExitCode::Config,
             Self::Bdev { source: BdevError::Driver { .. }, .. } => ExitCode::Resources,
             Self::Bdev { .. } => ExitCode::Config,
             Self::Socket(ServerError::BadPath { .. }) => ExitCode::Config,

@@ -28,7 +28,7 @@ use crate::rpc::{self, Context};
 use crate::subsys::Config;
 pub use error::DaemonError;
 use flush::Unflushed;
-pub use options::engine_options;
+pub(crate) use options::engine_options;
 use signals::Signals;
 
 /// Runs the daemon until it is asked to end.

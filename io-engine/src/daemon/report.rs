@@ -5,8 +5,8 @@
 
 use serde_json::Value;
 use spdk_rs::env::MemoryReport;
-use spdk_rs::env::system::cpu::{self, CoreSet};
-use spdk_rs::env::system::os::{self, Limit, Privileges};
+use spdk_rs::env::cpu::{self, CoreSet};
+use spdk_rs::env::os::{self, Limit, Privileges};
 use spdk_rs::env::system::{HugePageStats, huge_page_stats, tsc};
 use spdk_rs::reactor::PollMode;
 

@@ -73,7 +73,10 @@ impl Histogram {
         let count = &mut self.counts[index(value)];
         *count = count.wrapping_add(1);
         self.sum = self.sum.wrapping_add(value);
-        self.max = self.max.max(value);
+        // A branch that is rarely taken, and not a conditional move with its store.
+        if value > self.max {
+            self.max = value;
+        }
     }
 
     /// Adds all values of another histogram.

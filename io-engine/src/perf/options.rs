@@ -26,11 +26,21 @@ pub const TIME_DEFAULT: Duration = Duration::from_secs(5);
 /// The share of reads in a mix unless `-M` is given, in percent.
 pub const READ_PERCENT_DEFAULT: u8 = 50;
 
+/// What the CPU times of a report are.
+const CPU_HELP: &str = "\
+CPU time per I/O is that of the core's thread, and where several devices share a core, the share \
+of each by its number of I/Os. The total has the CPU time of the whole process, the kernel's \
+helper threads for io_uring included.
+
+SIGINT and SIGTERM end a run early: the I/O in flight is waited for and the report is printed. A \
+second signal abandons it.";
+
 /// Options of `io-engine perf`.
 ///
 /// Every device is driven on every core of the mask. The patterns that write destroy what the
 /// devices hold.
 #[derive(Debug, Args)]
+#[command(after_help = CPU_HELP)]
 pub struct PerfArgs {
     /// Devices to drive, as URIs; they are created for the run
     #[arg(required = true, value_name = "URI", value_parser = BdevUri::parse)]

@@ -19,15 +19,14 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 use futures::future::join_all;
-use spdk_rs::bdev::IoType;
+use spdk_rs::bdev::{IoStats, IoType};
 use spdk_rs::env::{Clock, os};
-use spdk_rs::reactor::{ReactorGone, ReactorHandle};
+use spdk_rs::reactor::{Counter, ReactorGone, ReactorHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use error::PerfError;
 
 use self::job::{JobLinks, JobPlan, Outcome};
-use self::lane::Counters;
 use crate::bdev::{create, destroy, plan};
 use crate::core::{BlockDevice, BlockDeviceDescriptor, CoreError, Engine};
 use crate::perf::options::{Geometry, PerfArgs, Place};
@@ -120,7 +119,7 @@ async fn create_all(
 /// A job as the control thread knows it.
 struct Running {
     job: Job,
-    counters: Arc<Counters>,
+    wrong: Arc<Counter>,
     reactor: ReactorHandle,
     ready: oneshot::Receiver<Result<(), CoreError>>,
     start: oneshot::Sender<()>,
@@ -140,7 +139,12 @@ async fn run_on(
     }
     let limit = args.limit();
     let ios = limit.ios.map(|ios| ios.saturating_mul(jobs.len() as u64));
-    run_jobs(jobs, Limit { ios, ..limit }, interrupts).await
+    let mut names: Vec<&String> = names.iter().collect();
+    names.sort_unstable();
+    names.dedup();
+    let devices = names.into_iter().map(|name| engine.device_lookup(name));
+    let watch = Watch::new(Limit { ios, ..limit }, devices.collect::<Result<_, _>>()?);
+    run_jobs(jobs, watch, interrupts).await
 }
 
 /// Checks every device against the options, and opens it.
@@ -172,7 +176,7 @@ fn plan_jobs(
                 fua: args.fua,
                 time: limit.time,
                 ios: limit.ios,
-                counters: Arc::default(),
+                wrong: Arc::default(),
             };
             let job = Job {
                 device: name.clone(),
@@ -211,7 +215,7 @@ fn check_device(device: &dyn BlockDevice, args: &PerfArgs) -> Result<(), PerfErr
 
 /// Has the reactor prepare a job.
 async fn send_job(plan: JobPlan, job: Job, reactor: ReactorHandle) -> Result<Running, PerfError> {
-    let counters = Arc::clone(&plan.counters);
+    let wrong = Arc::clone(&plan.wrong);
     let ((ready, is_ready), (start, starts)) = (oneshot::channel(), oneshot::channel());
     let ((stop, stops), (done, is_done)) = (oneshot::channel(), oneshot::channel());
     let links = JobLinks { ready, start: starts, stop: stops, done };
@@ -219,23 +223,22 @@ async fn send_job(plan: JobPlan, job: Job, reactor: ReactorHandle) -> Result<Run
         reactor.spawn("perf job", job::run(Rc::clone(reactor), plan, links));
     });
     sent.await.map_err(CoreError::from)?;
-    Ok(Running { job, counters, reactor, ready: is_ready, start, stop, done: is_done })
+    Ok(Running { job, wrong, reactor, ready: is_ready, start, stop, done: is_done })
 }
 
 /// Starts the jobs when all of them are prepared, and waits for their end.
 async fn run_jobs(
     jobs: Vec<Running>,
-    limit: Limit,
+    mut watch: Watch,
     interrupts: &mut Interrupts,
 ) -> Result<RunReport, PerfError> {
-    let mut watch = Watch::new(limit);
     let (mut started, mut stops, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     // A start that is dropped on the way out of here ends its job without an I/O.
-    for Running { job, counters, reactor, ready, start, stop, done } in jobs {
+    for Running { job, wrong, reactor, ready, start, stop, done } in jobs {
         let core = reactor.core();
         let gone = move |_| CoreError::from(ReactorGone(core));
         ready.await.map_err(gone)?.map_err(|source| prepare_error(&job, source))?;
-        watch.add(counters, job.io_size);
+        watch.wrong.push(wrong);
         started.push((job, start));
         stops.push(stop);
         ends.push(async move { done.await.map_err(gone) });
@@ -313,36 +316,58 @@ fn cpu_share(on_cores: &[(u32, &Outcome)], core: u32, of: &Outcome) -> u64 {
     u64::try_from(share).unwrap_or(u64::MAX)
 }
 
-/// The progress line and what it shows.
+/// The progress line and what it shows: the devices' own statistics, which cost the load nothing.
 struct Watch {
     progress: Progress,
-    jobs: Vec<(Arc<Counters>, u64)>,
+    /// The devices, each with what it had counted before the run.
+    devices: Vec<(Box<dyn BlockDevice>, Sample)>,
+    wrong: Vec<Arc<Counter>>,
     started_ns: u64,
 }
 
-impl Watch {
-    fn new(limit: Limit) -> Self {
-        Self { progress: Progress::new(limit), jobs: Vec::new(), started_ns: 0 }
+/// The I/Os, bytes and errors of all kinds together.
+fn sum(stats: &IoStats) -> Sample {
+    let mut sum = Sample::default();
+    for kind in IoType::ALL {
+        let of_kind = stats.of(kind);
+        sum.ios += of_kind.ops;
+        sum.errors += of_kind.errors;
+        if kind != IoType::Flush {
+            sum.bytes += of_kind.bytes;
+        }
     }
+    sum
+}
 
-    fn add(&mut self, counters: Arc<Counters>, io_size: u64) {
-        self.jobs.push((counters, io_size));
+impl Watch {
+    fn new(limit: Limit, devices: Vec<Box<dyn BlockDevice>>) -> Self {
+        let devices = devices.into_iter().map(|device| {
+            let before = sum(&device.io_stats());
+            (device, before)
+        });
+        let (devices, progress) = (devices.collect(), Progress::new(limit));
+        Self { progress, devices, wrong: Vec::new(), started_ns: 0 }
     }
 
     fn begin(&mut self) {
         self.started_ns = os::monotonic_ns();
     }
 
-    fn show(&mut self) {
+    fn sample(&self) -> Sample {
         let elapsed = Duration::from_nanos(os::monotonic_ns().saturating_sub(self.started_ns));
-        let mut now = Sample { elapsed, ..Sample::default() };
-        for (counters, io_size) in &self.jobs {
-            let (ios, flushes) = (counters.done.get(), counters.flushes.get());
-            now.ios += ios;
-            now.bytes += ios.saturating_sub(flushes) * io_size;
-            now.errors += counters.failed.get();
+        let errors = self.wrong.iter().map(|wrong| wrong.get()).sum();
+        let mut now = Sample { elapsed, errors, ..Sample::default() };
+        for (device, before) in &self.devices {
+            let after = sum(&device.io_stats());
+            now.ios += after.ios.saturating_sub(before.ios);
+            now.bytes += after.bytes.saturating_sub(before.bytes);
+            now.errors += after.errors.saturating_sub(before.errors);
         }
-        self.progress.update(now);
+        now
+    }
+
+    fn show(&mut self) {
+        self.progress.update(self.sample());
     }
 
     fn finish(self) {

@@ -28,6 +28,7 @@ pub struct Method {
     name: &'static str,
     when: When,
     subsystem: Option<&'static str>,
+    parameters: &'static [&'static str],
     check: Check,
     call: Call,
 }
@@ -49,7 +50,7 @@ impl Method {
             Err(error) => Box::pin(std::future::ready(Err(errors::params(&error)))),
         });
         let check: Check = |given| params::read::<P>(given).map(drop);
-        Self { name, when: When::Always, subsystem: None, check, call }
+        Self { name, when: When::Always, subsystem: None, parameters: P::NAMES, check, call }
     }
 
     /// The same as a step of a configuration file, in the section of `subsystem`.
@@ -70,6 +71,12 @@ impl Method {
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The names of its parameters.
+    #[must_use]
+    pub fn parameters(&self) -> &'static [&'static str] {
+        self.parameters
     }
 
     /// When it may be called.

@@ -107,6 +107,18 @@ mod tests {
         assert_eq!(module(&Context::new()).method_names().count(), names.len());
     }
 
+    #[test]
+    fn every_method_and_parameter_is_documented() {
+        let reference = include_str!("../../../docs/rpc.md");
+        for method in methods() {
+            let word = |name: &str| reference.contains(&format!("`{name}`"));
+            assert!(word(method.name()), "{}", method.name());
+            for name in method.parameters() {
+                assert!(word(name), "{name} of {}", method.name());
+            }
+        }
+    }
+
     #[tokio::test]
     async fn methods_wait_for_the_engine() {
         let error = module(&Context::new())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use spdk_rs::env::Clock;
-use spdk_rs::env::system::cpu::CoreSet;
+use spdk_rs::env::cpu::CoreSet;
 use spdk_rs::reactor::{PollerStats, ReactorHandle};
 
 use super::errors::{self, RpcResult};

@@ -72,6 +72,8 @@ fn operations_are_refused_with_spdks_codes() {
     let first = format!("malloc:///m?size_mb=1&uuid={uuid}");
     let daemon = Daemon::start(&["--bdev", &first]);
     let shape = |name: &str| json!({"name": name, "num_blocks": 8, "block_size": 512});
+    // More than an address space has, so that nobody's memory is at stake.
+    let too_large = json!({"name": "x", "num_blocks": 1_u64 << 53, "block_size": 512});
     let mut twin = shape("twin");
     twin["uuid"] = uuid.into();
     for (method, params, code, words) in [
@@ -87,6 +89,7 @@ fn operations_are_refused_with_spdks_codes() {
         ("bdev_destroy", json!({"name": "gone"}), -19, "there is no device 'gone'"),
         ("bdev_get_bdevs", json!({"name": "gone"}), -19, "there is no device 'gone'"),
         ("bdev_get_iostat", json!({"name": "gone"}), -19, "there is no device 'gone'"),
+        ("bdev_malloc_create", too_large, -12, "no memory for a malloc device"),
         ("bdev_melt", Value::Null, -32601, "Method not found"),
     ] {
         let shown = format!("{method} {params}");

@@ -11,6 +11,7 @@ use tempfile::tempdir;
 
 use crate::harness::{BINARY, Daemon, command, fails, told, wrapped};
 
+const USAGE: i32 = 2;
 const CONFIG: i32 = 3;
 const RESOURCES: i32 = 4;
 
@@ -95,8 +96,8 @@ fn wrong_devices_and_cores_end_the_start() {
         (&["--bdev", "null:///a?size_mb=1", "--bdev", "null:///a?size_mb=1"], CONFIG, "is taken"),
         (&["--bdev", "bdev:///gone"], CONFIG, "there is no device 'gone'"),
         (&["-l", "8000"], CONFIG, "core 8000 does not exist"),
-        (&["-m", "0xz"], CONFIG, "is not a hexadecimal digit"),
-        (&["-l", "3-1"], CONFIG, "ends before it starts"),
+        (&["-m", "0xz"], USAGE, "is not a hexadecimal digit"),
+        (&["-l", "3-1"], USAGE, "ends before it starts"),
     ] {
         let (got, log) = fails(&socket, args);
         assert_eq!(got, Some(code), "{args:?}: {log}");
@@ -115,7 +116,7 @@ fn errors_are_told_with_the_log_switched_off() {
 
 #[test]
 fn a_core_outside_of_the_cpuset_is_refused() {
-    let allowed = spdk_rs::env::system::cpu::allowed();
+    let allowed = spdk_rs::env::cpu::allowed();
     let cores: Vec<_> = allowed.iter().collect();
     let &[inside, outside, ..] = cores.as_slice() else {
         return eprintln!("skipped: one core only");

@@ -2,4 +2,4 @@
 
 pub use spdk_rs_sys::file::FileError;
 pub use spdk_rs_sys::hugepage::{HugePageStats, PageKind, base_page_size, huge_page_stats};
-pub use spdk_rs_sys::{cpu, os, tsc};
+pub use spdk_rs_sys::tsc;

@@ -117,7 +117,7 @@ impl State {
         match self.lane.submit(io, buf, index as u64) {
             Ok(()) => self.lane.in_flight += 1,
             Err(refused) => {
-                self.lane.refused(io, &refused);
+                self.lane.refused(io.op, refused.status);
                 self.aborted = true;
             }
         }
@@ -130,8 +130,12 @@ impl State {
     fn ended(&mut self, index: usize, done: IoCompletion) {
         let &Slot { io, generation, .. } = &self.slots[index];
         self.lane.in_flight -= 1;
-        self.lane.count(io.op, &done);
         let succeeded = done.status.is_success();
+        if succeeded {
+            self.lane.succeeded(io.op, done.latency_ticks);
+        } else {
+            self.lane.failed(io.op, done.status);
+        }
         match io.op {
             Op::Write if !succeeded => {
                 self.unsure.insert(io.lba);

@@ -9,10 +9,10 @@ use futures::channel::oneshot;
 use futures::future::{Either, select};
 use spdk_rs::bdev::IoBuf;
 use spdk_rs::env::os;
-use spdk_rs::reactor::{Reactor, sleep, yield_now};
+use spdk_rs::reactor::{Counter, Reactor, sleep, yield_now};
 
 use super::check::Checker;
-use super::lane::{Counters, Lane, LaneOptions, Load};
+use super::lane::{Lane, LaneOptions, Load};
 use super::stream::Streamer;
 use crate::core::{BlockDeviceDescriptor, BlockDeviceHandle, CoreError};
 use crate::perf::report::JobStats;
@@ -33,7 +33,8 @@ pub(super) struct JobPlan {
     pub(super) fua: bool,
     pub(super) time: Option<Duration>,
     pub(super) ios: Option<u64>,
-    pub(super) counters: Arc<Counters>,
+    /// Counts reads with wrong data, for the thread that shows progress.
+    pub(super) wrong: Arc<Counter>,
 }
 
 /// How the control thread and a job speak to each other.
@@ -106,7 +107,7 @@ pub(super) async fn build(
     let bufs = buffers(&*handle, &plan).await?;
     let lane = Lane::new(LaneOptions {
         handle,
-        counters: plan.counters,
+        wrong: plan.wrong,
         clock: reactor.clock().clone(),
         blocks_per_io: spec.blocks_per_io,
         fua: plan.fua,

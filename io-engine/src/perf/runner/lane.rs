@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use spdk_rs::NvmeStatus;
 use spdk_rs::bdev::{IoBuf, IoCompletion, IoConsumer, IoRequest, IoType, Refused};
 use spdk_rs::env::Clock;
 use spdk_rs::reactor::Counter;
@@ -11,17 +12,6 @@ use spdk_rs::reactor::Counter;
 use crate::core::BlockDeviceHandle;
 use crate::perf::report::JobStats;
 use crate::perf::workload::{Io, Op};
-
-/// What a job has done so far; written by its reactor, read by the thread that shows progress.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    /// I/Os completed, failed ones included.
-    pub(super) done: Counter,
-    /// The flushes among them.
-    pub(super) flushes: Counter,
-    /// I/Os that failed or read wrong data.
-    pub(super) failed: Counter,
-}
 
 /// A load that runs on this reactor.
 pub(super) trait Load {
@@ -41,7 +31,7 @@ pub(super) struct Lane {
     /// The load itself, for the submissions; a stand-in before and after the run, so that the load
     /// does not keep itself alive.
     own: Rc<dyn IoConsumer>,
-    counters: Arc<Counters>,
+    wrong: Arc<Counter>,
     clock: Clock,
     started: u64,
     waker: Option<Waker>,
@@ -57,7 +47,8 @@ pub(super) struct Lane {
 /// What a lane is made of.
 pub(super) struct LaneOptions {
     pub(super) handle: Box<dyn BlockDeviceHandle>,
-    pub(super) counters: Arc<Counters>,
+    /// Counts reads with wrong data, for the thread that shows progress.
+    pub(super) wrong: Arc<Counter>,
     pub(super) clock: Clock,
     pub(super) blocks_per_io: u64,
     pub(super) fua: bool,
@@ -75,11 +66,11 @@ impl IoConsumer for Nobody {
 
 impl Lane {
     pub(super) fn new(options: LaneOptions) -> Self {
-        let LaneOptions { handle, counters, clock, blocks_per_io, fua, ios_max } = options;
+        let LaneOptions { handle, wrong, clock, blocks_per_io, fua, ios_max } = options;
         Self {
             handle,
             own: Rc::new(Nobody),
-            counters,
+            wrong,
             clock,
             started: 0,
             waker: None,
@@ -115,41 +106,30 @@ impl Lane {
         }
     }
 
-    /// Counts the end of an I/O.
+    /// Counts an I/O that succeeded.
     #[inline(always)]
-    pub(super) fn count(&mut self, op: Op, done: &IoCompletion) {
-        self.counters.done.add(1);
-        if op == Op::Flush {
-            self.counters.flushes.add(1);
-        }
-        if done.status.is_success() {
-            self.stats.record(op, done.latency_ticks);
-        } else {
-            self.failed(op, || done.status.to_string());
-        }
+    pub(super) fn succeeded(&mut self, op: Op, ticks: u64) {
+        self.stats.record(op, ticks);
     }
 
     /// Counts an I/O that failed.
     #[cold]
-    fn failed(&mut self, op: Op, words: impl FnOnce() -> String) {
-        self.counters.failed.add(1);
-        self.stats.record_error(op, || format!("{}: {}", op.name(), words()));
+    pub(super) fn failed(&mut self, op: Op, status: NvmeStatus) {
+        self.stats.record_error(op, || format!("{}: {status}", op.name()));
     }
 
     /// Counts a submission that was refused. It would be refused again, so the job ends.
     #[cold]
-    pub(super) fn refused(&mut self, io: Io, refused: &Refused) {
-        self.counters.done.add(1);
-        let Io { op, lba } = io;
-        let status = refused.status;
-        self.failed(op, || format!("not accepted at block {lba}: {status}; the job ended there"));
+    pub(super) fn refused(&mut self, op: Op, status: NvmeStatus) {
+        let name = op.name();
+        self.stats.record_error(op, || format!("{name} not accepted, the job ended: {status}"));
         self.left = 0;
     }
 
     /// Counts a read that brought wrong data.
     #[cold]
     pub(super) fn mismatch(&mut self, words: impl FnOnce() -> String) {
-        self.counters.failed.add(1);
+        self.wrong.add(1);
         self.stats.record_mismatch(words);
     }
 

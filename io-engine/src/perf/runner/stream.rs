@@ -8,13 +8,14 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
-use spdk_rs::bdev::{IoBuf, IoCompletion, IoConsumer};
+use spdk_rs::bdev::{IoBuf, IoCompletion, IoConsumer, Refused};
 
 use super::lane::{Lane, Load};
 use crate::perf::report::JobStats;
 use crate::perf::workload::{Op, Workload};
 
-/// The bits of a tag below the slot's number: the operation.
+/// The bits of a tag below the slot's number, for the operation; a stream of one operation has no
+/// need of them, and its tag is the slot.
 const OP_BITS: u32 = 3;
 
 /// A stream of I/Os at a fixed depth.
@@ -52,19 +53,15 @@ impl<W: Workload> Streamer<W> {
 }
 
 impl<W: Workload> State<W> {
-    /// Submits the next I/O of a slot, or retires the slot.
+    /// Submits the next I/O of a slot; at least one is left to submit.
     #[inline(always)]
     fn next(&mut self, slot: u64, buf: IoBuf) {
-        let Some(left) = self.lane.left.checked_sub(1) else {
-            return self.retire();
-        };
-        self.lane.left = left;
+        self.lane.left -= 1;
         let io = self.workload.next_io();
-        let tag = slot << OP_BITS | io.op as u64;
+        let tag = if W::ONLY.is_some() { slot } else { slot << OP_BITS | io.op as u64 };
         let buf = if W::ONLY.is_none() && !io.op.has_data() { self.park(slot, buf) } else { buf };
         if let Err(refused) = self.lane.submit(io, buf, tag) {
-            self.lane.refused(io, &refused);
-            self.retire();
+            self.refused(io.op, refused);
         }
     }
 
@@ -90,15 +87,52 @@ impl<W: Workload> State<W> {
     }
 }
 
+impl<W: Workload> State<W> {
+    /// Goes on with the slot of an I/O that was counted.
+    #[inline(always)]
+    fn go_on(&mut self, op: Op, tag: u64, buf: IoBuf) {
+        if self.lane.left == 0 {
+            return self.end_slot(buf);
+        }
+        let slot = if W::ONLY.is_some() { tag } else { tag >> OP_BITS };
+        let buf = if W::ONLY.is_none() && !op.has_data() { self.unpark(slot) } else { buf };
+        self.next(slot, buf);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refused(&mut self, op: Op, refused: Refused) {
+        self.lane.refused(op, refused.status);
+        self.end_slot(refused.buf);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_slot(&mut self, buf: IoBuf) {
+        drop(buf);
+        self.retire();
+    }
+
+    /// Apart from the straight path, so that this one has no call before its submission and
+    /// keeps no register for it.
+    #[cold]
+    #[inline(never)]
+    fn failed(&mut self, op: Op, tag: u64, done: IoCompletion) {
+        self.lane.failed(op, done.status);
+        self.go_on(op, tag, done.buf);
+    }
+}
+
 impl<W: Workload> IoConsumer for Streamer<W> {
     fn io_done(&self, tag: u64, done: IoCompletion) {
         // A submission never calls back at once, so the state may stay borrowed across it.
         let state = &mut *self.state.borrow_mut();
         let op = W::ONLY.unwrap_or_else(|| op_of(tag));
-        state.lane.count(op, &done);
-        let slot = tag >> OP_BITS;
-        let buf = if W::ONLY.is_none() && !op.has_data() { state.unpark(slot) } else { done.buf };
-        state.next(slot, buf);
+        if !done.status.is_success() {
+            return state.failed(op, tag, done);
+        }
+        state.lane.succeeded(op, done.latency_ticks);
+        state.go_on(op, tag, done.buf);
     }
 }
 

@@ -161,7 +161,8 @@ fn run_case(case: Case) -> (JobStats, u64) {
     let bdev = malloc::create(&memory, options).expect("a device");
     let reactor = LocalReactor::new(ReactorConfig::new(CoreId(0)), memory).expect("a reactor");
     let descriptor = Engine::device(bdev).open(true, "test").expect("the device is free");
-    let (fua, counters) = (Rc::new(Cell::new(0)), Arc::<Counters>::default());
+    let (fua, wrong) = (Rc::new(Cell::new(0)), Arc::<Counter>::default());
+    let watch = Watch::new(Limit { time: None, ios: case.ios }, vec![descriptor.get_device()]);
     let inner = descriptor.get_io_handle().expect("a channel");
     let (all, reads, writes) = Default::default();
     let handle = Faulty { inner, fault: case.fault, all, reads, writes, fua: Rc::clone(&fua) };
@@ -185,7 +186,7 @@ fn run_case(case: Case) -> (JobStats, u64) {
         fua: case.fua,
         time: None,
         ios: case.ios,
-        counters: Arc::clone(&counters),
+        wrong: Arc::clone(&wrong),
     };
     let on = Rc::clone(&reactor);
     let stats = reactor.block_on(async move {
@@ -199,8 +200,12 @@ fn run_case(case: Case) -> (JobStats, u64) {
         assert_eq!(Rc::strong_count(&load), 1, "the load does not keep itself alive");
         stats
     });
-    assert_eq!(counters.done.get(), stats.ios(), "{:?}", case.pattern);
-    assert_eq!(counters.flushes.get(), ios_of(&stats, Op::Flush));
+    assert_eq!(wrong.get(), stats.mismatches);
+    if matches!(case.fault, Fault::None) {
+        let (shown, flushes) = (watch.sample(), ios_of(&stats, Op::Flush));
+        let figures = (shown.ios, shown.bytes, shown.errors);
+        assert_eq!(figures, (stats.ios(), (stats.ios() - flushes) * 4096, 0));
+    }
     (stats, fua.get())
 }
 
@@ -278,7 +283,7 @@ fn a_refused_submission_ends_the_job() {
             assert_eq!(accepted, at, "{pattern}: {:?}", stats.first_error);
             assert!((1..=u64::from(CASE.depth)).contains(&errors(&stats)), "{}", errors(&stats));
             let words = stats.first_error.expect("an I/O was refused");
-            assert!(words.contains("not accepted at block"), "{words}");
+            assert!(words.contains("not accepted, the job ended"), "{words}");
         }
     }
 }
@@ -329,4 +334,36 @@ fn cpu_time_is_shared_by_ios() {
     assert_eq!(cpu_share(&all, 0, &one), 375);
     assert_eq!(cpu_share(&all, 0, &two), 125);
     assert_eq!(cpu_share(&all, 1, &other), 2);
+}
+
+#[test]
+fn a_second_interrupt_abandons_what_does_not_end() {
+    let memory = Memory::ordinary(2 << 20).expect("memory");
+    let reactor = LocalReactor::new(ReactorConfig::new(CoreId(0)), memory).expect("a reactor");
+    let ((tell, ready), (start, starts)) = (oneshot::channel(), oneshot::channel());
+    let ((stop, stops), (_never, done)) = (oneshot::channel(), oneshot::channel());
+    tell.send(Ok(())).expect("the receiver is there");
+    let job = Job {
+        device: "m0".to_owned(),
+        core: 0,
+        pattern: Pattern::Read,
+        io_size: 512,
+        queue_depth: 1,
+    };
+    let wrong = Arc::default();
+    let running = Running { job, wrong, reactor: reactor.handle(), ready, start, stop, done };
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = control.expect("a runtime").block_on(async {
+        let mut interrupts = Interrupts::new().expect("signals can be watched");
+        let interrupt = || nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT);
+        let twice = async {
+            starts.await.expect("the job is started");
+            interrupt().expect("a signal to this process");
+            stops.await.expect("the job is told to stop");
+            interrupt().expect("a signal to this process");
+        };
+        let watch = Watch::new(Limit { time: None, ios: None }, Vec::new());
+        futures::join!(run_jobs(vec![running], watch, &mut interrupts), twice).0
+    });
+    assert!(matches!(result, Err(PerfError::Abandoned)));
 }

@@ -159,6 +159,72 @@ fn increments_add_up(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// Two numbers in a block: the plain write that it comes from, and how often it was changed since.
+fn pair_of(buf: &[u8]) -> Result<(u64, u64)> {
+    let number = |at: usize| -> Result<u64> {
+        Ok(u64::from_le_bytes(buf.get(at..at + 8).ok_or_else(|| anyhow!("short"))?.try_into()?))
+    };
+    Ok((number(0)?, number(8)?))
+}
+
+fn pair(dut: &Dut, (base, changes): (u64, u64)) -> Result<spdk_rs::env::DmaBuf> {
+    let mut buf = dut.handle.dma_malloc(dut.block_len)?;
+    buf.fill(0);
+    buf.as_mut_slice()[..8].copy_from_slice(&base.to_le_bytes());
+    buf.as_mut_slice()[8..16].copy_from_slice(&changes.to_le_bytes());
+    Ok(buf)
+}
+
+/// One core writes plainly, the other changes what it finds by compare-and-write. A plain write
+/// between its compare and its write would be lost, and the writer would find an older one.
+fn plain_writes_do_not_come_between(bench: &Bench) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    let changes = bench.start(1, move |dut| {
+        Box::pin(async move {
+            let mut changed = 0;
+            while !seen.load(Ordering::SeqCst) || changed == 0 {
+                let old = dut.read(5, 1).await?;
+                let (base, changes) = pair_of(old.as_slice())?;
+                let new = pair(&dut, (base, changes + 1))?;
+                match dut.compare_and_write(old, new, 5, 1).await.status {
+                    NvmeStatus::SUCCESS => changed += 1,
+                    NvmeStatus::COMPARE_FAILURE => {}
+                    other => bail!("compare and write: {other}"),
+                }
+            }
+            Ok(changed)
+        })
+    })?;
+    let writes = bench.start(0, move |dut| {
+        Box::pin(async move {
+            for base in 1..=2000 {
+                let buf = pair(&dut, (base, 0))?.into();
+                let status = dut.handle.writev_blocks_async(buf, 5, 1).await.status;
+                ensure!(status.is_success(), "{status}");
+                // Sometimes at once, sometimes when the other had time to do harm.
+                for _ in 0..base % 4 {
+                    yield_now().await;
+                }
+                let found = pair_of(dut.read(5, 1).await?.as_slice())?;
+                ensure!(found.0 == base, "write {base} was lost: {found:?} is there");
+            }
+            Ok(())
+        })
+    })?;
+    block_on(async {
+        let writes = async {
+            let result = writes.await;
+            stop.store(true, Ordering::SeqCst);
+            result
+        };
+        let (changes, writes) = futures::join!(changes, writes);
+        writes?;
+        ensure!(changes? > 0, "the other core changed nothing");
+        Ok(())
+    })
+}
+
 fn resizing_is_seen_on_both(bench: &Bench) -> Result<()> {
     let device = bench.engine().registry().find(bench.device())?;
     let (tell, told) = mpsc::channel();
@@ -353,6 +419,11 @@ macro_rules! devices {
             #[test]
             fn increments_of_both_cores_add_up() {
                 on_two_cores(&DEVICE, increments_add_up);
+            }
+
+            #[test]
+            fn plain_writes_do_not_come_between_compare_and_write() {
+                on_two_cores(&DEVICE, super::plain_writes_do_not_come_between);
             }
 
             #[test]

@@ -120,7 +120,12 @@ pub trait BlockDeviceHandle {
     ///
     /// # Errors
     /// [`Refused`], with the buffers, when a check fails or the core has no slot left.
-    fn submit(&self, io: IoRequest, done: &Rc<dyn IoConsumer>, tag: u64) -> Result<(), Refused>;
+    fn submit(
+        &self,
+        io: IoRequest,
+        done: &Rc<dyn IoConsumer>,
+        tag: u64,
+    ) -> Result<(), Box<Refused>>;
     /// Submits any I/O and returns the future of its end.
     fn submit_async(&self, io: IoRequest) -> IoFuture;
     /// Submits several I/Os as one batch; `ios` is emptied up to the first refused one.
@@ -131,7 +136,7 @@ pub trait BlockDeviceHandle {
         &self,
         ios: &mut Vec<(IoRequest, u64)>,
         done: &Rc<dyn IoConsumer>,
-    ) -> Result<(), (Refused, u64)>;
+    ) -> Result<(), (Box<Refused>, u64)>;
     /// Passes an NVMe command as it is; refused by devices that are no NVMe devices.
     fn nvme_command_async(&self, kind: IoType, command: &NvmeCommand, buf: IoBuf) -> IoFuture;
 
@@ -146,7 +151,7 @@ pub trait BlockDeviceHandle {
         num_blocks: u64,
         done: &Rc<dyn IoConsumer>,
         tag: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Box<Refused>> {
         self.submit(IoRequest::new(IoType::Read, offset_blocks, num_blocks, buf), done, tag)
     }
 
@@ -161,7 +166,7 @@ pub trait BlockDeviceHandle {
         num_blocks: u64,
         done: &Rc<dyn IoConsumer>,
         tag: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Box<Refused>> {
         self.submit(IoRequest::new(IoType::Write, offset_blocks, num_blocks, buf), done, tag)
     }
 
@@ -176,7 +181,7 @@ pub trait BlockDeviceHandle {
         num_blocks: u64,
         done: &Rc<dyn IoConsumer>,
         tag: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Box<Refused>> {
         self.submit(IoRequest::new(IoType::Compare, offset_blocks, num_blocks, buf), done, tag)
     }
 
@@ -190,7 +195,7 @@ pub trait BlockDeviceHandle {
         num_blocks: u64,
         done: &Rc<dyn IoConsumer>,
         tag: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Box<Refused>> {
         let io = IoRequest::new(IoType::Unmap, offset_blocks, num_blocks, IoBuf::None);
         self.submit(io, done, tag)
     }
@@ -205,7 +210,7 @@ pub trait BlockDeviceHandle {
         num_blocks: u64,
         done: &Rc<dyn IoConsumer>,
         tag: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Box<Refused>> {
         let io = IoRequest::new(IoType::WriteZeroes, offset_blocks, num_blocks, IoBuf::None);
         self.submit(io, done, tag)
     }
@@ -214,7 +219,7 @@ pub trait BlockDeviceHandle {
     ///
     /// # Errors
     /// As [`BlockDeviceHandle::submit`].
-    fn flush_io(&self, done: &Rc<dyn IoConsumer>, tag: u64) -> Result<(), Refused> {
+    fn flush_io(&self, done: &Rc<dyn IoConsumer>, tag: u64) -> Result<(), Box<Refused>> {
         let all = self.get_device().num_blocks();
         self.submit(IoRequest::new(IoType::Flush, 0, all, IoBuf::None), done, tag)
     }
@@ -223,7 +228,7 @@ pub trait BlockDeviceHandle {
     ///
     /// # Errors
     /// As [`BlockDeviceHandle::submit`].
-    fn reset(&self, done: &Rc<dyn IoConsumer>, tag: u64) -> Result<(), Refused> {
+    fn reset(&self, done: &Rc<dyn IoConsumer>, tag: u64) -> Result<(), Box<Refused>> {
         self.submit(IoRequest::new(IoType::Reset, 0, 0, IoBuf::None), done, tag)
     }
 

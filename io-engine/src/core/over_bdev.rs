@@ -142,7 +142,12 @@ impl BlockDeviceHandle for Handle {
         Ok(self.io.dma_malloc(len)?)
     }
 
-    fn submit(&self, io: IoRequest, done: &Rc<dyn IoConsumer>, tag: u64) -> Result<(), Refused> {
+    fn submit(
+        &self,
+        io: IoRequest,
+        done: &Rc<dyn IoConsumer>,
+        tag: u64,
+    ) -> Result<(), Box<Refused>> {
         self.io.submit(io, done, tag)
     }
 
@@ -154,7 +159,7 @@ impl BlockDeviceHandle for Handle {
         &self,
         ios: &mut Vec<(IoRequest, u64)>,
         done: &Rc<dyn IoConsumer>,
-    ) -> Result<(), (Refused, u64)> {
+    ) -> Result<(), (Box<Refused>, u64)> {
         self.io.submit_batch(ios, done)
     }
 
@@ -170,7 +175,7 @@ impl BlockDeviceHandle for Handle {
         num_blocks: u64,
         done: &Rc<dyn IoConsumer>,
         tag: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Box<Refused>> {
         self.io.submit(IoRequest::new(IoType::Read, offset_blocks, num_blocks, buf), done, tag)
     }
 
@@ -181,7 +186,7 @@ impl BlockDeviceHandle for Handle {
         num_blocks: u64,
         done: &Rc<dyn IoConsumer>,
         tag: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Box<Refused>> {
         self.io.submit(IoRequest::new(IoType::Write, offset_blocks, num_blocks, buf), done, tag)
     }
 }

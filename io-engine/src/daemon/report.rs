@@ -8,7 +8,7 @@ use spdk_rs::env::MemoryReport;
 use spdk_rs::env::cpu::{self, CoreSet};
 use spdk_rs::env::os::{self, Limit, Privileges};
 use spdk_rs::env::system::{HugePageStats, huge_page_stats, tsc};
-use spdk_rs::reactor::PollMode;
+use spdk_rs::reactor::{FixedBuffers, PollMode};
 
 use super::options::common_node;
 use crate::core::{Engine, EngineOptions};
@@ -30,7 +30,7 @@ struct Facts {
     no_huge: bool,
     memlock: Option<Limit>,
     ring_refusal: Option<String>,
-    fixed_buffers: bool,
+    fixed_buffers: FixedBuffers,
     /// Name and driver's facts of each uring device.
     uring_devices: Vec<(String, Value)>,
     cores: CoreSet,
@@ -200,8 +200,14 @@ fn registered_buffers(facts: &Facts) -> Line {
     if facts.ring_refusal.is_some() {
         return found(TOPIC, "none without io_uring");
     }
-    if facts.fixed_buffers {
-        return found(TOPIC, "every ring has the I/O buffers registered");
+    match facts.fixed_buffers {
+        FixedBuffers::Registered => {
+            return found(TOPIC, "every ring has the I/O buffers registered");
+        }
+        FixedBuffers::Pending => {
+            return found(TOPIC, "being registered with every ring in the background");
+        }
+        FixedBuffers::Refused => {}
     }
     let size = Size(facts.memory.size_bytes as u64);
     given_up(
@@ -261,7 +267,7 @@ mod tests {
             no_huge: false,
             memlock: Some(Limit::Bytes(8 << 20)),
             ring_refusal: None,
-            fixed_buffers: true,
+            fixed_buffers: FixedBuffers::Registered,
             uring_devices: Vec::new(),
             cores: set("0-1"),
             allowed: set("0-7"),
@@ -300,7 +306,7 @@ mod tests {
         poor.memory.pages = PageKind::Transparent;
         poor.memory.locked = false;
         poor.memory.lock_error = Some("the limit is 8 MiB".into());
-        poor.fixed_buffers = false;
+        poor.fixed_buffers = FixedBuffers::Refused;
         poor.node = None;
         poor.invariant_tsc = false;
         for (topic, words, remedy) in [

@@ -58,7 +58,7 @@ impl Channel {
     pub(super) fn open(core: &Rc<BdevCore>, bdev: &Arc<Bdev>) -> std::io::Result<Rc<Self>> {
         let driver = bdev.ops().create_channel(core.reactor())?;
         let info = bdev.info();
-        let counters = Arc::new(ChannelCounters::default());
+        let counters = Arc::new(ChannelCounters::new(info.block_len));
         let channel = Rc::new_cyclic(|own| Self {
             num_blocks: Cell::new(bdev.num_blocks()),
             blocks_max: info.limits.blocks_max,

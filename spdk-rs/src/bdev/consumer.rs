@@ -29,11 +29,19 @@ impl IoCompletion {
 
 /// Learns of completions. One object serves any number of I/Os; the tag tells them apart.
 pub trait IoConsumer {
-    /// An I/O has ended. Called from the reactor with no device or channel locked: it may submit.
-    fn io_done(&self, tag: u64, done: IoCompletion);
+    /// An I/O has ended with `status`, `latency_ticks` of the reactor's clock after its submission;
+    /// its buffers are back. Called from the reactor with no device or channel locked: it may
+    /// submit.
+    ///
+    /// The arguments are what fits the registers of a call. The second result of a command is
+    /// part of [`IoCompletion`], which the future form gives.
+    fn io_done(&self, tag: u64, status: NvmeStatus, buf: IoBuf, latency_ticks: u64);
 }
 
 /// An I/O that was not accepted: nothing was submitted and no callback will come.
+///
+/// It travels in a box, so that the answer to an accepted I/O is one register; refusing is not
+/// the fast path.
 #[derive(Debug)]
 #[must_use = "the I/O was not submitted"]
 pub struct Refused {
@@ -41,4 +49,12 @@ pub struct Refused {
     pub status: NvmeStatus,
     /// The buffers, back.
     pub buf: IoBuf,
+}
+
+impl Refused {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn boxed(status: NvmeStatus, buf: IoBuf) -> Box<Self> {
+        Box::new(Self { status, buf })
+    }
 }

@@ -119,12 +119,24 @@ impl BdevCore {
         match fields.take_done() {
             Done::Consumer(consumer) => {
                 Self::count(channel, fields, latency_ticks);
-                let buf = fields.take_buf();
-                let (tag, result) = (fields.tag, fields.argument);
+                let (buf, tag) = (fields.take_buf(), fields.tag);
                 // SAFETY: all that is needed was taken out; nobody else knows the slot.
                 unsafe { self.slab.put(slot) };
-                consumer.io_done(tag, IoCompletion { status, buf, latency_ticks, result });
+                consumer.io_done(tag, status, buf, latency_ticks);
             }
+            other => self.finish_other(slot, other, latency_ticks),
+        }
+    }
+
+    /// Ends an I/O that has no callback. Apart from the others, which are the most.
+    #[inline(never)]
+    fn finish_other(&self, slot: NonNull<IoSlot>, done: Done, latency_ticks: u64) {
+        // SAFETY: as in `finish`, whose only access is handed over.
+        let fields = unsafe { &mut *slot.as_ptr() };
+        // SAFETY: as in `finish`.
+        let channel = unsafe { &*fields.channel };
+        let status = fields.status;
+        match done {
             Done::Future => {
                 Self::count(channel, fields, latency_ticks);
                 fields.state = State::Ready;
@@ -134,14 +146,14 @@ impl BdevCore {
                 }
             }
             Done::Parent(parent) => {
-                // SAFETY: as above; a part has no buffers of its own.
+                // SAFETY: a part has no buffers of its own, and nobody else knows its slot.
                 unsafe { self.slab.put(slot) };
                 split::part_done(channel, parent, status);
             }
-            Done::Nobody => {
+            Done::Consumer(_) | Done::Nobody => {
                 Self::count(channel, fields, latency_ticks);
                 drop(fields.take_buf());
-                // SAFETY: as above.
+                // SAFETY: the buffers were taken out; nobody else knows the slot.
                 unsafe { self.slab.put(slot) };
             }
         }
@@ -149,8 +161,7 @@ impl BdevCore {
 
     #[inline(always)]
     fn count(channel: &Channel, slot: &IoSlot, latency_ticks: u64) {
-        let bytes = slot.num_blocks * u64::from(channel.block_len);
-        channel.counters.record(slot.kind, bytes, latency_ticks, slot.status.is_success());
+        channel.counters.record(slot.kind, slot.num_blocks, latency_ticks, slot.status);
     }
 
     /// Shows a completion to the interceptors; false when one of them keeps the I/O.

@@ -73,7 +73,7 @@ fn internal(
     let request = Request { kind, flags, offset_blocks, num_blocks, argument, buf, done, tag };
     match channel.core().start(channel, request) {
         Ok(io) => IoFuture::submit(channel, io, false),
-        Err(buf) => IoFuture::refused(Refused { status: NO_SLOT, buf }),
+        Err(buf) => IoFuture::refused(Refused::boxed(NO_SLOT, buf)),
     }
 }
 

@@ -25,7 +25,7 @@ pub struct IoFuture {
 
 enum Inner {
     Running { slot: NonNull<IoSlot>, core: Rc<BdevCore> },
-    Refused(Option<Refused>),
+    Refused(Option<Box<Refused>>),
     Answered,
 }
 
@@ -38,7 +38,7 @@ impl IoFuture {
         Self { inner: Inner::Running { slot, core } }
     }
 
-    pub(super) fn refused(refused: Refused) -> Self {
+    pub(super) fn refused(refused: Box<Refused>) -> Self {
         Self { inner: Inner::Refused(Some(refused)) }
     }
 }
@@ -64,7 +64,8 @@ impl Future for IoFuture {
                 Poll::Pending
             }
             Inner::Refused(refused) => match refused.take() {
-                Some(Refused { status, buf }) => {
+                Some(refused) => {
+                    let Refused { status, buf } = *refused;
                     self.inner = Inner::Answered;
                     Poll::Ready(IoCompletion { status, buf, latency_ticks: 0, result: 0 })
                 }

@@ -104,10 +104,10 @@ impl IoHandle {
         request: IoRequest,
         consumer: &Rc<dyn IoConsumer>,
         tag: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Box<Refused>> {
         let direct = match self.check(&request) {
             Ok(direct) => direct,
-            Err(status) => return Err(Refused { status, buf: request.buf }),
+            Err(status) => return Err(Refused::boxed(status, request.buf)),
         };
         let io = self.start(request, Done::Consumer(Rc::clone(consumer)), tag)?;
         BdevCore::submit(&self.channel, io, direct);
@@ -120,7 +120,7 @@ impl IoHandle {
     pub fn submit_async(&self, request: IoRequest) -> IoFuture {
         let started = match self.check(&request) {
             Ok(direct) => self.start(request, Done::Future, 0).map(|io| (io, direct)),
-            Err(status) => Err(Refused { status, buf: request.buf }),
+            Err(status) => Err(Refused::boxed(status, request.buf)),
         };
         match started {
             Ok((io, direct)) => IoFuture::submit(&self.channel, io, direct),
@@ -139,7 +139,7 @@ impl IoHandle {
         &self,
         requests: &mut Vec<(IoRequest, u64)>,
         consumer: &Rc<dyn IoConsumer>,
-    ) -> Result<(), (Refused, u64)> {
+    ) -> Result<(), (Box<Refused>, u64)> {
         let mut batch = IoList::new();
         let mut result = Ok(());
         let mut taken = 0;
@@ -152,7 +152,7 @@ impl IoHandle {
                     let done = Done::Consumer(Rc::clone(consumer));
                     self.start(request, done, *tag).map(|io| (io, direct))
                 }
-                Err(status) => Err(Refused { status, buf: request.buf }),
+                Err(status) => Err(Refused::boxed(status, request.buf)),
             };
             match started {
                 Ok((io, true)) if self.channel.gate.get().is_empty() => batch.push(io),
@@ -247,7 +247,7 @@ impl IoHandle {
     /// refuses with [`NvmeStatus::INVALID_OPCODE`].
     pub fn nvme_command(&self, kind: IoType, command: &NvmeCommand, buf: IoBuf) -> IoFuture {
         let request = IoRequest::new(kind, 0, 0, buf);
-        let refuse = |status, buf| IoFuture::refused(Refused { status, buf });
+        let refuse = |status, buf| IoFuture::refused(Refused::boxed(status, buf));
         if !matches!(kind, IoType::NvmeAdmin | IoType::NvmeIo) {
             return refuse(NvmeStatus::INVALID_FIELD, request.buf);
         }
@@ -334,12 +334,12 @@ impl IoHandle {
     }
 
     #[inline(always)]
-    fn start(&self, request: IoRequest, done: Done, tag: u64) -> Result<BdevIo, Refused> {
+    fn start(&self, request: IoRequest, done: Done, tag: u64) -> Result<BdevIo, Box<Refused>> {
         let IoRequest { kind, flags, offset_blocks, num_blocks, source_blocks, buf } = request;
         let flags = flags & IoFlags::FUA;
         let argument = source_blocks;
         let request = Request { kind, flags, offset_blocks, num_blocks, argument, buf, done, tag };
         let core = self.channel.core();
-        core.start(&self.channel, request).map_err(|buf| Refused { status: NO_SLOT, buf })
+        core.start(&self.channel, request).map_err(|buf| Refused::boxed(NO_SLOT, buf))
     }
 }

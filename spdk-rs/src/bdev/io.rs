@@ -153,6 +153,8 @@ impl BdevIo {
     pub fn park(mut self) -> u64 {
         let slot = self.get_mut();
         slot.state = State::Parked;
+        // Counted here, so that no number is given out twice.
+        slot.generation = slot.generation.wrapping_add(1);
         let number = u64::from(slot.generation & 0xff_ffff) << 24 | u64::from(slot.index);
         let _ = self.into_slot();
         number

@@ -1,6 +1,7 @@
 //! Statistics of a device: kept per core with plain stores, merged by whoever reads them.
 
 use super::IoType;
+use crate::NvmeStatus;
 use crate::reactor::Counter;
 
 /// The counters of one kind of I/O on one core. One cache line.
@@ -8,7 +9,8 @@ use crate::reactor::Counter;
 #[repr(align(64))]
 struct OpCounters {
     ops: Counter,
-    bytes: Counter,
+    /// Blocks of the successful ones; they become bytes when somebody reads them.
+    blocks: Counter,
     ticks: Counter,
     ticks_max: Counter,
     /// The complement of the shortest latency, so that 0 means none was measured.
@@ -16,10 +18,19 @@ struct OpCounters {
     errors: Counter,
 }
 
+impl OpCounters {
+    #[cold]
+    #[inline(never)]
+    fn failed(&self) {
+        self.errors.add(1);
+    }
+}
+
 /// The counters of one channel. Written by its reactor, read by anyone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ChannelCounters {
     ops: [OpCounters; IoType::COUNT],
+    block_len: u64,
 }
 
 /// What happened to one kind of I/O.
@@ -46,9 +57,14 @@ pub struct IoStats {
 }
 
 impl ChannelCounters {
+    /// Counters of a device with blocks of so many bytes.
+    pub(super) fn new(block_len: u32) -> Self {
+        Self { ops: std::array::from_fn(|_| OpCounters::default()), block_len: block_len.into() }
+    }
+
     /// Counts a completed operation.
     #[inline(always)]
-    pub(super) fn record(&self, kind: IoType, bytes: u64, ticks: u64, success: bool) {
+    pub(super) fn record(&self, kind: IoType, blocks: u64, ticks: u64, status: NvmeStatus) {
         let op = &self.ops[kind as usize];
         op.ops.add(1);
         op.ticks.add(ticks);
@@ -58,11 +74,10 @@ impl ChannelCounters {
         if !ticks > op.ticks_min_inverted.get() {
             op.ticks_min_inverted.set(!ticks);
         }
-        if success {
-            op.bytes.add(bytes);
-        } else {
-            op.errors.add(1);
+        if !status.is_success() {
+            return op.failed();
         }
+        op.blocks.add(blocks);
     }
 
     /// The present values.
@@ -73,7 +88,7 @@ impl ChannelCounters {
             let inverted = op.ticks_min_inverted.get();
             OpStats {
                 ops: op.ops.get(),
-                bytes: op.bytes.get(),
+                bytes: op.blocks.get() * self.block_len,
                 ticks: op.ticks.get(),
                 ticks_max: op.ticks_max.get(),
                 ticks_min: if inverted == 0 { 0 } else { !inverted },
@@ -116,12 +131,12 @@ mod tests {
 
     #[test]
     fn a_channel_counts_and_merges() {
-        let one = ChannelCounters::default();
-        one.record(IoType::Read, 4096, 10, true);
-        one.record(IoType::Read, 4096, 30, true);
-        one.record(IoType::Read, 4096, 20, false);
-        let two = ChannelCounters::default();
-        two.record(IoType::Read, 512, 5, true);
+        let one = ChannelCounters::new(512);
+        one.record(IoType::Read, 8, 10, NvmeStatus::SUCCESS);
+        one.record(IoType::Read, 8, 30, NvmeStatus::SUCCESS);
+        one.record(IoType::Read, 8, 20, NvmeStatus::INTERNAL_ERROR);
+        let two = ChannelCounters::new(512);
+        two.record(IoType::Read, 1, 5, NvmeStatus::SUCCESS);
         let mut all = one.snapshot();
         all.merge(&two.snapshot());
         let expected =

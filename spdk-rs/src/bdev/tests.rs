@@ -58,8 +58,8 @@ fn what_is_written_is_read() {
 struct Tags(RefCell<Vec<(u64, NvmeStatus)>>);
 
 impl IoConsumer for Tags {
-    fn io_done(&self, tag: u64, done: IoCompletion) {
-        self.0.borrow_mut().push((tag, done.status));
+    fn io_done(&self, tag: u64, status: NvmeStatus, _: IoBuf, _: u64) {
+        self.0.borrow_mut().push((tag, status));
     }
 }
 

@@ -186,6 +186,16 @@ impl Memory {
         Ok(SharedRegion { region: Arc::new(region), len: bytes })
     }
 
+    /// Has the kernel give every page of the arena now. Takes its time: not for a reactor.
+    ///
+    /// # Errors
+    /// [`MemoryError::Map`] when there are not so many.
+    pub fn populate(&self) -> Result<(), MemoryError> {
+        let bytes = self.arena.region.len();
+        let failed = |source| MemoryError::Map { bytes, source };
+        self.arena.region.populate(0..bytes).map_err(failed)
+    }
+
     /// The first byte and the length of the arena, for registration with a device or a ring.
     #[must_use]
     pub fn arena_range(&self) -> (*mut u8, usize) {

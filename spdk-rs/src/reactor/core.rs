@@ -618,7 +618,7 @@ impl Reactor {
         self.mailbox.end_sleep();
         let after = self.clock.ticks();
         let slept = after.wrapping_sub(before);
-        self.idle.slept(slept);
+        self.idle.slept();
         self.counters.sleeps.add(1);
         self.counters.sleep_ticks.add(slept);
         // The sleep is idle time, also when the turn before it was busy.

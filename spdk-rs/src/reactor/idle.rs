@@ -1,10 +1,10 @@
 //! What a reactor does when a turn found nothing: spin on, or sleep in the kernel.
 //!
-//! In adaptive mode the spin window is learnt: a sleep that ended within the longest window means
-//! that spinning would have caught the event, so the window grows; a longer one means that the
-//! spin before it was wasted, so it shrinks, down to no spinning at all. A device that takes
-//! 100 µs is then waited for in the kernel, one that takes 5 µs is polled, and an idle process
-//! sleeps.
+//! In adaptive mode the spin window is learnt whenever a sleep ends with work: if the whole wait,
+//! the spin before the sleep included, fits the longest window, spinning would have caught the
+//! event, so the window grows; if not, the spin was wasted, so it shrinks, down to no spinning at
+//! all. A device that takes 100 µs is then waited for in the kernel, one that takes 5 µs is
+//! polled, and an idle process sleeps.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -39,7 +39,8 @@ pub(super) struct Idle {
     window_max: u64,
     window: Cell<u64>,
     last_busy: Cell<u64>,
-    slept: Cell<u64>,
+    /// Since the last event.
+    slept: Cell<bool>,
 }
 
 /// The window restarts from this share of the longest one when it has shrunk to nothing.
@@ -56,7 +57,7 @@ impl Idle {
             window_max,
             window: Cell::new(window_max),
             last_busy: Cell::new(0),
-            slept: Cell::new(0),
+            slept: Cell::new(false),
         }
     }
 
@@ -69,9 +70,9 @@ impl Idle {
     /// Notes a turn that found work.
     #[inline(always)]
     pub(super) fn busy(&self, now: u64) {
-        self.last_busy.set(now);
-        if self.slept.get() != 0 {
-            self.learn(self.slept.take());
+        let before = self.last_busy.replace(now);
+        if self.slept.take() {
+            self.learn(now.saturating_sub(before));
         }
     }
 
@@ -79,18 +80,18 @@ impl Idle {
     #[inline(always)]
     pub(super) fn time_to_sleep(&self, now: u64) -> bool {
         !self.busy_mode
-            && (self.slept.get() != 0
-                || now.saturating_sub(self.last_busy.get()) >= self.window.get())
+            && (self.slept.get() || now.saturating_sub(self.last_busy.get()) >= self.window.get())
     }
 
-    /// Notes a sleep of so many ticks.
-    pub(super) fn slept(&self, ticks: u64) {
-        self.slept.set(self.slept.get().saturating_add(ticks).max(1));
+    /// Notes a sleep.
+    pub(super) fn slept(&self) {
+        self.slept.set(true);
     }
 
-    fn learn(&self, slept: u64) {
+    /// Adjusts the window to a wait of so many ticks that a sleep was the end of.
+    fn learn(&self, waited: u64) {
         let window = self.window.get();
-        let next = if slept <= self.window_max {
+        let next = if waited <= self.window_max {
             (window * 2).max(self.window_max / RESTART_SHARE).min(self.window_max)
         } else if window <= self.window_max / RESTART_SHARE {
             0
@@ -117,22 +118,33 @@ mod tests {
         assert!(!idle.time_to_sleep(1599));
         assert!(idle.time_to_sleep(1600));
         for turn in 1..10 {
-            idle.slept(1_000_000);
+            idle.slept();
             idle.busy(turn * 1_000_000);
         }
         assert!(idle.sleeps_at_once());
-        for turn in 10..20 {
-            idle.slept(100);
-            idle.busy(turn * 1_000_000);
+        for turn in 1..10 {
+            idle.slept();
+            idle.busy(9_000_000 + turn * 100);
         }
-        assert!(!idle.time_to_sleep(19_000_000 + 1599));
+        assert!(!idle.time_to_sleep(9_000_900 + 1599));
+    }
+
+    #[test]
+    fn a_wait_just_longer_than_the_window_is_not_spun_for() {
+        let idle = idle();
+        for turn in 1..10 {
+            // The spin takes 1600, the sleep behind it only 200.
+            idle.slept();
+            idle.busy(turn * 1800);
+        }
+        assert!(idle.sleeps_at_once());
     }
 
     #[test]
     fn a_wake_up_without_work_goes_back_to_sleep() {
         let idle = idle();
         idle.busy(0);
-        idle.slept(5000);
+        idle.slept();
         assert!(idle.time_to_sleep(5001), "no new spin window after a false alarm");
     }
 

@@ -36,6 +36,6 @@ pub(crate) use live_list::LiveList;
 pub use offload::{FileOp, Offload, OffloadFull};
 pub use poller::{PollerHandle, PollerStats, Progress};
 pub use ring::ReactorRing;
-pub use runtime::{LocalReactor, Runtime, RuntimeError, RuntimeOptions};
+pub use runtime::{FixedBuffers, LocalReactor, Runtime, RuntimeError, RuntimeOptions};
 pub use sleep::{Sleep, sleep, yield_now};
 pub use stats::{Counter, ReactorCounters, ReactorStats};

@@ -35,6 +35,9 @@ pub(super) fn deliver(reactor: u16, client: u16, token: u64, result: i32) {
     let Some(mailbox) = find(reactor) else { return };
     let mut message = Message::Offloaded { client, token, result };
     while let Err(full) = mailbox.try_push(message) {
+        if mailbox.is_closed() {
+            return;
+        }
         message = full.0;
         std::thread::yield_now();
     }

@@ -33,9 +33,9 @@ pub struct ReactorRing {
     in_flight: Cell<usize>,
     free_files: RefCell<Vec<u32>>,
     /// Where the arena is, when it could be registered: buffer `i` is its `i`th gibibyte.
-    fixed_arena: Option<(usize, usize)>,
+    fixed_arena: Cell<Option<(usize, usize)>>,
     /// Registered with the kernel, so it has to outlive the ring.
-    _memory: Memory,
+    memory: Memory,
 }
 
 /// Registers the buffer arena with a ring, so that its pages are looked up once and not per I/O.
@@ -63,15 +63,14 @@ impl ReactorRing {
         let features = ring.features();
         let files = ring.register_files_sparse(FIXED_SLOTS).is_ok();
         let free_files = if files { (0..FIXED_SLOTS).rev().collect() } else { Vec::new() };
-        let fixed_arena = register_arena(&mut ring, memory);
         let ring = Self {
             ring: RefCell::new(ring),
             mailbox: Arc::clone(mailbox),
             features,
             in_flight: Cell::new(0),
             free_files: RefCell::new(free_files),
-            fixed_arena,
-            _memory: memory.clone(),
+            fixed_arena: Cell::new(None),
+            memory: memory.clone(),
         };
         ring.arm_bell();
         Ok(ring)
@@ -83,17 +82,27 @@ impl ReactorRing {
         &self.features
     }
 
+    /// Registers the buffer arena with the ring, so that its pages are looked up once and not per
+    /// I/O. Quick when the pages are there already, see [`Memory::populate`]. False when the kernel
+    /// refuses, for lack of lockable memory as a rule; I/O works all the same.
+    pub fn register_buffers(&self) -> bool {
+        if !self.has_fixed_buffers() {
+            self.fixed_arena.set(register_arena(&mut self.ring.borrow_mut(), &self.memory));
+        }
+        self.has_fixed_buffers()
+    }
+
     /// Whether the buffer arena is registered with the ring.
     #[must_use]
     pub fn has_fixed_buffers(&self) -> bool {
-        self.fixed_arena.is_some()
+        self.fixed_arena.get().is_some()
     }
 
     /// The index of the registered buffer that holds these bytes.
     #[inline(always)]
     #[must_use]
     pub fn fixed_buffer(&self, base: *const u8, len: usize) -> Option<u16> {
-        let (start, size) = self.fixed_arena?;
+        let (start, size) = self.fixed_arena.get()?;
         let offset = base.addr().wrapping_sub(start);
         let index = offset / BUFFER_BYTES_MAX;
         let inside = offset < size && len <= size - offset;

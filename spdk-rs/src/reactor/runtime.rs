@@ -2,7 +2,8 @@
 
 use std::ops::Deref;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use spdk_rs_sys::cpu::{self, CoreId, CoreSet};
@@ -11,6 +12,7 @@ use thiserror::Error;
 use super::core::ReactorConfig;
 use super::handle::ReactorHandle;
 use super::offload::Offload;
+use super::ring::ReactorRing;
 use super::task::{self, ExecutorGuard};
 use super::{PollMode, Reactor};
 use crate::env::{BufferCache, Memory};
@@ -32,7 +34,12 @@ impl LocalReactor {
     /// # Errors
     /// When the kernel gives no event descriptors.
     pub fn new(config: ReactorConfig, memory: Memory) -> std::io::Result<Self> {
-        Self::with_offload(config, memory, Offload::new(OFFLOAD_THREADS))
+        let local = Self::with_offload(config, memory, Offload::new(OFFLOAD_THREADS))?;
+        if let Some(ring) = local.ring() {
+            // Without registered buffers the ring works too.
+            let _ = ring.register_buffers();
+        }
+        Ok(local)
     }
 
     fn with_offload(
@@ -99,13 +106,24 @@ pub struct Runtime {
     memory: Memory,
     offload: Offload,
     ring_refusal: Option<String>,
-    fixed_buffers: bool,
+    fixed_buffers: Arc<AtomicU8>,
 }
 
 struct Started {
     handle: ReactorHandle,
     ring_refusal: Option<String>,
-    fixed_buffers: bool,
+}
+
+/// Whether the rings know the I/O buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FixedBuffers {
+    /// Not yet; the pages are being brought in the background.
+    Pending = 0,
+    /// Every ring has them registered.
+    Registered = 1,
+    /// Some ring has not, and maps buffers anew for every I/O.
+    Refused = 2,
 }
 
 impl Runtime {
@@ -120,14 +138,42 @@ impl Runtime {
         cpu::check_cores(&options.cores).map_err(RuntimeError::Cores)?;
         let offload = Offload::new(OFFLOAD_THREADS);
         let (handles, threads) = (Vec::new(), Vec::new());
-        let mut runtime =
-            Self { handles, threads, memory, offload, ring_refusal: None, fixed_buffers: true };
+        let mut runtime = Self {
+            handles,
+            threads,
+            memory,
+            offload,
+            ring_refusal: None,
+            fixed_buffers: Arc::default(),
+        };
         for core in options.cores.iter() {
             runtime
                 .start_one(core, options)
                 .map_err(|source| RuntimeError::Start { core, source })?;
         }
+        runtime.register_buffers();
         Ok(runtime)
+    }
+
+    /// Brings the arena's pages on a helper thread, and then has every ring register them. Doing
+    /// both at the start would hold the reactors for as long as the kernel needs for the pages.
+    fn register_buffers(&self) {
+        let (memory, handles) = (self.memory.clone(), self.handles.clone());
+        let outcome = Arc::clone(&self.fixed_buffers);
+        self.offload.run(move || {
+            let populated = memory.populate();
+            let registered = populated.is_ok()
+                && handles.iter().all(|handle| {
+                    let call = handle
+                        .call(|reactor| reactor.ring().is_some_and(ReactorRing::register_buffers));
+                    futures::executor::block_on(call).unwrap_or(false)
+                });
+            let found = if registered { FixedBuffers::Registered } else { FixedBuffers::Refused };
+            outcome.store(found as u8, Ordering::Release);
+            if let Err(error) = populated {
+                tracing::warn!(%error, "the I/O buffers' pages are not all there");
+            }
+        });
     }
 
     fn start_one(&mut self, core: CoreId, options: &RuntimeOptions) -> std::io::Result<()> {
@@ -141,12 +187,9 @@ impl Runtime {
                     .and_then(|()| LocalReactor::with_offload(config, memory, offload));
                 match made {
                     Ok(reactor) => {
-                        let ring = reactor.ring();
                         let _ = tell.send(Ok(Started {
                             handle: reactor.handle(),
                             ring_refusal: reactor.ring_refusal().map(str::to_owned),
-                            fixed_buffers: ring
-                                .is_some_and(super::ring::ReactorRing::has_fixed_buffers),
                         }));
                         reactor.run();
                     }
@@ -158,7 +201,6 @@ impl Runtime {
         self.handles.push(started.handle);
         self.threads.push(thread);
         self.ring_refusal = self.ring_refusal.take().or(started.ring_refusal);
-        self.fixed_buffers &= started.fixed_buffers;
         Ok(())
     }
 
@@ -194,8 +236,12 @@ impl Runtime {
 
     /// Whether every reactor's ring has the buffer arena registered.
     #[must_use]
-    pub fn fixed_buffers(&self) -> bool {
-        self.fixed_buffers
+    pub fn fixed_buffers(&self) -> FixedBuffers {
+        match self.fixed_buffers.load(Ordering::Acquire) {
+            0 => FixedBuffers::Pending,
+            1 => FixedBuffers::Registered,
+            _ => FixedBuffers::Refused,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
+use spdk_rs::NvmeStatus;
 use spdk_rs::bdev::{IoBuf, IoCompletion, IoConsumer};
 
 use super::lane::{Lane, Load};
@@ -160,10 +161,11 @@ impl State {
 }
 
 impl IoConsumer for Checker {
-    fn io_done(&self, tag: u64, done: IoCompletion) {
+    fn io_done(&self, tag: u64, status: NvmeStatus, buf: IoBuf, latency_ticks: u64) {
         let state = &mut *self.state.borrow_mut();
         let index = usize::try_from(tag).ok().filter(|index| *index < state.slots.len());
         if let Some(index) = index {
+            let done = IoCompletion { status, buf, latency_ticks, result: 0 };
             state.ended(index, done);
             state.pump();
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use spdk_rs::NvmeStatus;
-use spdk_rs::bdev::{IoBuf, IoCompletion, IoConsumer, IoRequest, IoType, Refused};
+use spdk_rs::bdev::{IoBuf, IoConsumer, IoRequest, IoType, Refused};
 use spdk_rs::env::Clock;
 use spdk_rs::reactor::Counter;
 
@@ -59,8 +59,8 @@ pub(super) struct LaneOptions {
 struct Nobody;
 
 impl IoConsumer for Nobody {
-    fn io_done(&self, _tag: u64, done: IoCompletion) {
-        drop(done);
+    fn io_done(&self, _tag: u64, _status: NvmeStatus, buf: IoBuf, _latency_ticks: u64) {
+        drop(buf);
     }
 }
 
@@ -91,7 +91,7 @@ impl Lane {
 
     /// Submits an I/O. `buf` is what the operation carries.
     #[inline(always)]
-    pub(super) fn submit(&self, io: Io, buf: IoBuf, tag: u64) -> Result<(), Refused> {
+    pub(super) fn submit(&self, io: Io, buf: IoBuf, tag: u64) -> Result<(), Box<Refused>> {
         let Self { handle, own, blocks_per_io: blocks, fua, .. } = self;
         match io.op {
             Op::Read => handle.readv_blocks(buf, io.lba, *blocks, own, tag),

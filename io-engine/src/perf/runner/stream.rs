@@ -8,7 +8,8 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
-use spdk_rs::bdev::{IoBuf, IoCompletion, IoConsumer, Refused};
+use spdk_rs::NvmeStatus;
+use spdk_rs::bdev::{IoBuf, IoConsumer, Refused};
 
 use super::lane::{Lane, Load};
 use crate::perf::report::JobStats;
@@ -101,7 +102,7 @@ impl<W: Workload> State<W> {
 
     #[cold]
     #[inline(never)]
-    fn refused(&mut self, op: Op, refused: Refused) {
+    fn refused(&mut self, op: Op, refused: Box<Refused>) {
         self.lane.refused(op, refused.status);
         self.end_slot(refused.buf);
     }
@@ -117,22 +118,22 @@ impl<W: Workload> State<W> {
     /// keeps no register for it.
     #[cold]
     #[inline(never)]
-    fn failed(&mut self, op: Op, tag: u64, done: IoCompletion) {
-        self.lane.failed(op, done.status);
-        self.go_on(op, tag, done.buf);
+    fn failed(&mut self, op: Op, tag: u64, status: NvmeStatus, buf: IoBuf) {
+        self.lane.failed(op, status);
+        self.go_on(op, tag, buf);
     }
 }
 
 impl<W: Workload> IoConsumer for Streamer<W> {
-    fn io_done(&self, tag: u64, done: IoCompletion) {
+    fn io_done(&self, tag: u64, status: NvmeStatus, buf: IoBuf, latency_ticks: u64) {
         // A submission never calls back at once, so the state may stay borrowed across it.
         let state = &mut *self.state.borrow_mut();
         let op = W::ONLY.unwrap_or_else(|| op_of(tag));
-        if !done.status.is_success() {
-            return state.failed(op, tag, done);
+        if !status.is_success() {
+            return state.failed(op, tag, status, buf);
         }
-        state.lane.succeeded(op, done.latency_ticks);
-        state.go_on(op, tag, done.buf);
+        state.lane.succeeded(op, latency_ticks);
+        state.go_on(op, tag, buf);
     }
 }
 

@@ -47,9 +47,10 @@ struct Changed {
 }
 
 impl IoConsumer for Changed {
-    fn io_done(&self, tag: u64, mut done: IoCompletion) {
+    fn io_done(&self, tag: u64, status: NvmeStatus, buf: IoBuf, latency_ticks: u64) {
+        let mut done = IoCompletion { status, buf, latency_ticks, result: 0 };
         (self.change)(&mut done);
-        self.inner.io_done(tag, done);
+        self.inner.io_done(tag, done.status, done.buf, latency_ticks);
     }
 }
 
@@ -77,7 +78,7 @@ impl BlockDeviceHandle for Faulty {
         mut io: IoRequest,
         done: &Rc<dyn IoConsumer>,
         tag: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Box<Refused>> {
         let number = next(&self.all);
         let of_kind = match io.kind {
             IoType::Read => next(&self.reads),
@@ -105,7 +106,7 @@ impl BlockDeviceHandle for Faulty {
                 self.inner.submit(io, &changed(fail), tag)
             }
             Fault::Refuse(at) if number >= at => {
-                Err(Refused { status: NvmeStatus::NOT_READY, buf: io.buf })
+                Err(Box::new(Refused { status: NvmeStatus::NOT_READY, buf: io.buf }))
             }
             _ => self.inner.submit(io, done, tag),
         }
@@ -119,7 +120,7 @@ impl BlockDeviceHandle for Faulty {
         &self,
         ios: &mut Vec<(IoRequest, u64)>,
         done: &Rc<dyn IoConsumer>,
-    ) -> Result<(), (Refused, u64)> {
+    ) -> Result<(), (Box<Refused>, u64)> {
         self.inner.submit_batch(ios, done)
     }
 

@@ -37,6 +37,9 @@ fn the_slots_of_registered_files_are_given_back() {
     for _ in 0..600 {
         drop(open(&bdev));
     }
+    let other = std::fs::File::open(&path).unwrap();
+    let slot = reactor.ring().unwrap().register_file(std::os::fd::AsFd::as_fd(&other));
+    assert!(slot.is_some());
     let handle = open(&bdev);
     let buf = reactor.memory().alloc(4096).unwrap();
     let blocks = 4096 / u64::from(bdev.info().block_len);

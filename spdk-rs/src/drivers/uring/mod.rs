@@ -13,6 +13,8 @@
 mod channel;
 mod client;
 mod polled;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::rc::Rc;

@@ -13,8 +13,8 @@ use io_engine_test::faulty::{self, Behaviour, Control, FaultyOptions};
 use io_engine_test::fixture;
 use spdk_rs::NvmeStatus;
 use spdk_rs::bdev::{
-    Bdev, BdevCore, BdevDesc, IoCompletion, IoConsumer, IoHandle, IoLimits, IoRequest, IoType,
-    OpenMode, SgList,
+    Bdev, BdevCore, BdevDesc, IoBuf, IoConsumer, IoHandle, IoLimits, IoRequest, IoType, OpenMode,
+    SgList,
 };
 use spdk_rs::env::{DmaBuf, Memory};
 use spdk_rs::reactor::{LocalReactor, PollMode, ReactorConfig};
@@ -132,7 +132,7 @@ fn handles_and_descriptors_may_go_before_their_io() -> Result<()> {
 struct Tally(RefCell<Vec<u32>>);
 
 impl IoConsumer for Tally {
-    fn io_done(&self, tag: u64, _: IoCompletion) {
+    fn io_done(&self, tag: u64, _: NvmeStatus, _: IoBuf, _: u64) {
         self.0.borrow_mut()[usize::try_from(tag).unwrap_or(usize::MAX)] += 1;
     }
 }

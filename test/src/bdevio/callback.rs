@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use spdk_rs::NvmeStatus;
 use spdk_rs::bdev::{IoBuf, IoCompletion, IoConsumer, IoRequest, IoType, Refused};
 use spdk_rs::reactor::yield_now;
@@ -20,7 +20,8 @@ struct Ends {
 }
 
 impl IoConsumer for Ends {
-    fn io_done(&self, tag: u64, done: IoCompletion) {
+    fn io_done(&self, tag: u64, status: NvmeStatus, buf: IoBuf, latency_ticks: u64) {
+        let done = IoCompletion { status, buf, latency_ticks, result: 0 };
         if self.submitting.get() {
             self.wrong.set(Some("a callback came inside the submission"));
         }
@@ -52,7 +53,7 @@ impl Ends {
     }
 }
 
-fn accepted(result: Result<(), Refused>) -> Result<()> {
+fn accepted(result: Result<(), Box<Refused>>) -> Result<()> {
     result.map_err(|refused| anyhow!("refused: {}", refused.status))
 }
 
@@ -90,12 +91,10 @@ pub async fn callback_forms(dut: Dut) -> Result<()> {
         ensure!(status == NvmeStatus::INVALID_OPCODE, "unmap: {status}");
     }
     let buf = pattern(1)?;
-    match ends.submit(|| handle.writev_blocks(buf, dut.num_blocks, 4, &done, 9)) {
-        Err(Refused { status: NvmeStatus::LBA_OUT_OF_RANGE, buf }) => {
-            ensure!(buf.len() == 4 * dut.block_len, "the refused buffer did not come back");
-        }
-        other => ensure!(false, "a write beyond the end: {other:?}"),
-    }
+    let beyond = ends.submit(|| handle.writev_blocks(buf, dut.num_blocks, 4, &done, 9));
+    let Err(refused) = beyond else { bail!("a write beyond the end was accepted") };
+    ensure!(refused.status == NvmeStatus::LBA_OUT_OF_RANGE, "beyond the end: {refused:?}");
+    ensure!(refused.buf.len() == 4 * dut.block_len, "the refused buffer did not come back");
     dut.read(0, 1).await?;
     ends.check()?;
     ensure!(ends.by_tag.borrow().is_empty(), "a refused I/O had a callback");
@@ -130,10 +129,10 @@ pub async fn batch(dut: Dut) -> Result<()> {
     }
     let mut requests = (0..6).map(write).collect::<Result<Vec<_>>>()?;
     requests[3].0.offset_blocks = dut.num_blocks;
-    match ends.submit(|| dut.handle.submit_batch(&mut requests, &done)) {
-        Err((Refused { status: NvmeStatus::LBA_OUT_OF_RANGE, .. }, 3)) => {}
-        other => ensure!(false, "the fourth should be refused: {other:?}"),
-    }
+    let fourth = ends.submit(|| dut.handle.submit_batch(&mut requests, &done));
+    let Err((refused, tag)) = fourth else { bail!("a batch beyond the end was accepted") };
+    let expected = (NvmeStatus::LBA_OUT_OF_RANGE, 3);
+    ensure!((refused.status, tag) == expected, "the fourth should be refused: {refused:?}, {tag}");
     let left: Vec<_> = requests.iter().map(|(_, tag)| *tag).collect();
     ensure!(left == [4, 5], "left with the caller: {left:?}");
     for tag in 0..3 {

@@ -1,1 +1,17 @@
-//! Shared helpers of the integration tests.
+//! What the integration tests share: devices under test, the cases that every device must pass,
+//! the random model, and a device that misbehaves on demand.
+//!
+//! * [`fixture`]: an engine with one device, and the check that nothing leaks.
+//! * [`devices`]: the table of devices; a new driver is one line there and one in each test file.
+//! * [`bdevio`]: the cases, as functions over a [`fixture::Dut`].
+//! * [`model`]: random I/O against a shadow copy.
+//! * [`faulty`]: a driver that holds, reorders, fails and loses I/O as it is told to.
+
+#![forbid(unsafe_code)]
+
+pub mod bdevio;
+pub mod devices;
+pub mod faulty;
+pub mod fixture;
+pub mod model;
+pub mod rng;

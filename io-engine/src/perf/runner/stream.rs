@@ -62,7 +62,7 @@ impl<W: Workload> State<W> {
         let tag = if W::ONLY.is_some() { slot } else { slot << OP_BITS | io.op as u64 };
         let buf = if W::ONLY.is_none() && !io.op.has_data() { self.park(slot, buf) } else { buf };
         if let Err(refused) = self.lane.submit(io, buf, tag) {
-            self.refused(io.op, refused);
+            self.refused(io.op, *refused);
         }
     }
 
@@ -102,7 +102,7 @@ impl<W: Workload> State<W> {
 
     #[cold]
     #[inline(never)]
-    fn refused(&mut self, op: Op, refused: Box<Refused>) {
+    fn refused(&mut self, op: Op, refused: Refused) {
         self.lane.refused(op, refused.status);
         self.end_slot(refused.buf);
     }

@@ -1,0 +1,152 @@
+//! The devices that the tests run on.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use io_engine::bdev;
+use io_engine::core::Engine;
+
+use crate::faulty::{Behaviour, FaultyOptions};
+
+/// Size of every device under test in MiB.
+pub const SIZE_MB: u64 = 16;
+
+/// A kind of device under test.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceSpec {
+    /// Name in messages.
+    pub name: &'static str,
+    /// Whether what is written can be read. A device that stores nothing still runs every case:
+    /// data are then not compared, statuses are.
+    pub stores_data: bool,
+    /// How it is made.
+    pub backing: Backing,
+}
+
+/// What a device under test lies on.
+#[derive(Clone, Copy, Debug)]
+pub enum Backing {
+    /// Memory or nothing: a complete URI.
+    Uri(&'static str),
+    /// A new file in a scratch directory, by a scheme and with further parameters.
+    File {
+        /// The scheme.
+        scheme: &'static str,
+        /// Further parameters, each with a leading `&`.
+        params: &'static str,
+    },
+    /// A loop device over a new file; needs root and a kernel that has them.
+    Loop {
+        /// The scheme.
+        scheme: &'static str,
+    },
+    /// The test's own driver: small limits, reads and writes only, completes late and out of
+    /// order; all else is splitting and emulation by the block device layer.
+    Limited,
+}
+
+const fn uri(name: &'static str, stores_data: bool, uri: &'static str) -> DeviceSpec {
+    DeviceSpec { name, stores_data, backing: Backing::Uri(uri) }
+}
+
+const fn file(name: &'static str, scheme: &'static str, params: &'static str) -> DeviceSpec {
+    DeviceSpec { name, stores_data: true, backing: Backing::File { scheme, params } }
+}
+
+/// Memory in blocks of 512 bytes.
+pub const MALLOC_512: DeviceSpec = uri("malloc_512", true, "malloc:///dut?size_mb=16&blk_size=512");
+/// Memory in blocks of 4096 bytes.
+pub const MALLOC_4096: DeviceSpec =
+    uri("malloc_4096", true, "malloc:///dut?size_mb=16&blk_size=4096");
+/// Nothing.
+pub const NULL: DeviceSpec = uri("null", false, "null:///dut?size_mb=16&blk_size=512");
+/// Linux AIO on a file.
+pub const AIO_FILE: DeviceSpec = file("aio_file", "aio", "&blk_size=512");
+/// Linux AIO on a file in blocks of 4096 bytes.
+pub const AIO_FILE_4096: DeviceSpec = file("aio_file_4096", "aio", "&blk_size=4096");
+/// io_uring on a file.
+pub const URING_FILE: DeviceSpec = file("uring_file", "uring", "&blk_size=512");
+/// io_uring on a file through the page cache.
+pub const URING_BUFFERED: DeviceSpec =
+    file("uring_buffered", "uring", "&blk_size=512&direct=false");
+/// Linux AIO on a block device.
+pub const AIO_LOOP: DeviceSpec =
+    DeviceSpec { name: "aio_loop", stores_data: true, backing: Backing::Loop { scheme: "aio" } };
+/// io_uring on a block device.
+pub const URING_LOOP: DeviceSpec = DeviceSpec {
+    name: "uring_loop",
+    stores_data: true,
+    backing: Backing::Loop { scheme: "uring" },
+};
+/// The test's own driver.
+pub const LIMITED: DeviceSpec =
+    DeviceSpec { name: "limited", stores_data: true, backing: Backing::Limited };
+
+/// Makes the device; returns its name, or in words why this machine cannot have it.
+///
+/// # Errors
+/// When it can and does not work.
+pub fn create(
+    spec: &DeviceSpec,
+    engine: &Engine,
+    scratch: &Path,
+) -> Result<Result<String, String>> {
+    let make = |uri: &str| -> Result<String> {
+        futures::executor::block_on(bdev::create(engine, uri)).with_context(|| uri.to_owned())
+    };
+    match spec.backing {
+        Backing::Uri(uri) => Ok(Ok(make(uri)?)),
+        Backing::File { scheme, params } => {
+            let path = scratch.join("dut");
+            let path = path.display();
+            Ok(Ok(make(&format!("{scheme}://{path}?size_mb={SIZE_MB}{params}"))?))
+        }
+        Backing::Loop { scheme } => {
+            let node = match attach_loop(scratch)? {
+                Ok(node) => node,
+                Err(why) => return Ok(Err(why)),
+            };
+            let made = make(&format!("{scheme}://{node}"));
+            // The kernel detaches it when the last one closes it, however this process ends.
+            ensure!(losetup(&["-d", &node])?.0, "losetup -d {node}");
+            Ok(Ok(made?))
+        }
+        Backing::Limited => {
+            let options = FaultyOptions {
+                block_len: 512,
+                num_blocks: (SIZE_MB << 20) / 512,
+                limits: spdk_rs::bdev::IoLimits {
+                    blocks_max: 32,
+                    segments_max: 4,
+                    boundary_blocks: 48,
+                },
+                ..FaultyOptions::new("dut")
+            };
+            let behaviour = Behaviour { shuffle: Some(1), ..Behaviour::default() };
+            let (bdev, _) = crate::faulty::create(engine.memory(), options, behaviour)?;
+            engine.registry().register(&bdev)?;
+            Ok(Ok(Arc::clone(&bdev).name().to_owned()))
+        }
+    }
+}
+
+/// Attaches a new file to a free loop device; the reason in words when that is not possible here.
+fn attach_loop(scratch: &Path) -> Result<Result<String, String>> {
+    let image = scratch.join("loop.img");
+    std::fs::File::create(&image)?.set_len(SIZE_MB << 20)?;
+    let image = image.display().to_string();
+    match losetup(&["--direct-io=on", "--show", "-f", &image]) {
+        Ok((true, node)) => Ok(Ok(node.trim().to_owned())),
+        Ok((false, why)) => Ok(Err(format!("no loop device: {}", why.trim()))),
+        Err(error) => Ok(Err(format!("losetup cannot be run: {error}"))),
+    }
+}
+
+/// Runs losetup: whether it succeeded, and its output or its complaint.
+fn losetup(args: &[&str]) -> Result<(bool, String)> {
+    let output = Command::new("losetup").args(args).output()?;
+    let text = if output.status.success() { output.stdout } else { output.stderr };
+    Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+}

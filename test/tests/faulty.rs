@@ -315,7 +315,6 @@ fn an_engine_that_ends_keeps_the_buffers_that_a_device_may_still_write() -> Resu
 }
 
 #[test]
-#[ignore = "a reactor ends without waiting for I/O that its devices would still complete"]
 fn an_engine_that_ends_lets_a_device_finish() -> Result<()> {
     let (missing, channels) = end_engine_with_io_in_flight(false)?;
     ensure!((missing, channels) == (0, 0), "{missing} bytes missing, {channels} channels left");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::buf::IoBuf;
 use super::channel::{Channel, Gate};
 use super::consumer::IoCompletion;
-use super::io::BdevIo;
+use super::io::{BdevIo, IoFlags};
 use super::slot::{Done, IoSlot, Slab, SlotList, State};
 use super::{Bdev, IoType, split};
 use crate::NvmeStatus;
@@ -143,7 +143,10 @@ impl BdevCore {
         let status = fields.status;
         match fields.take_done() {
             Done::Future => {
-                Self::count(channel, fields, latency_ticks);
+                // What the layer does itself to emulate an I/O is a part of that I/O.
+                if !fields.flags.contains(IoFlags::INTERNAL) {
+                    Self::count(channel, fields, latency_ticks);
+                }
                 fields.state = State::Ready;
                 fields.submit_ticks = latency_ticks;
                 if let Some(waker) = fields.waker.take() {
@@ -255,7 +258,7 @@ impl BdevCore {
 /// An I/O before it has a slot.
 pub(super) struct Request {
     pub(super) kind: IoType,
-    pub(super) flags: super::IoFlags,
+    pub(super) flags: IoFlags,
     pub(super) offset_blocks: u64,
     pub(super) num_blocks: u64,
     pub(super) argument: u64,
@@ -309,6 +312,12 @@ impl Source for BdevCore {
             self.finish(slot, now);
         }
         1
+    }
+
+    fn outstanding(&self) -> usize {
+        let mut all = 0;
+        self.active.each(|channel| all += channel.outstanding.get());
+        all
     }
 
     fn rest(&self) -> Rest {

@@ -236,6 +236,9 @@ fn emulated_operations_change_and_compare_what_they_should() {
         handle.reset().await.ok().unwrap();
     });
     assert_eq!(BdevCore::of(&reactor).slots_in_use(), 0);
+    let ops = |kind| bdev.stats().of(kind).ops;
+    assert_eq!((ops(IoType::Write), ops(IoType::Read)), (1, 0), "its own steps are not counted");
+    assert_eq!((ops(IoType::CompareAndWrite), ops(IoType::Reset)), (2, 1));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use spdk_rs_sys::cpu::CoreId;
 
+use super::config::{ReactorConfig, TraceEvent};
 use super::handle::ReactorHandle;
 use super::idle::{Idle, PollMode};
 use super::live_list::LiveList;
@@ -17,6 +18,7 @@ use super::mailbox::{Mailbox, Message};
 use super::offload::{FileOp, Offload, OffloadFull};
 use super::poller::{Poller, PollerHandle, PollerStats, Pollers, Progress};
 use super::ring::ReactorRing;
+use super::source::{ClientId, CompletionClient, Rest, Source};
 use super::stats::ReactorCounters;
 use super::timer::Timers;
 use super::wait::Waiter;
@@ -26,81 +28,12 @@ use crate::env::{Clock, Memory};
 /// Messages and tasks that one turn runs at the most, so that I/O is polled in between.
 const TURN_BUDGET: usize = 64;
 
-/// Something that is polled at every turn: the channels of the block device layer.
-pub trait Source {
-    /// Polls what has work; returns how much was found.
-    fn poll(&self) -> usize;
-    /// Runs the callbacks of what has completed; returns 0 when there was nothing.
-    fn dispatch(&self) -> usize;
-    /// Whether the reactor may sleep as far as this source is concerned.
-    fn rest(&self) -> Rest;
-}
+/// What a turn that found work takes in virtual time.
+const VIRTUAL_TURN: Duration = Duration::from_nanos(100);
 
-/// What a source needs while nothing is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
-    /// Another turn at once: there is work, or a device that can only be polled.
-    Poll,
-    /// Nothing: the kernel wakes the reactor through its ring or a watched descriptor.
-    Sleep,
-}
-
-/// Receives the results of ring entries and offloaded work that carry its client number.
-pub trait CompletionClient {
-    /// A result. `token` is the number given at submission (48 bits); `result` is not negative
-    /// or a negated errno; `flags` are the flags of the completion entry, 0 for offloaded work.
-    fn completed(&self, token: u64, result: i32, flags: u32);
-}
-
-/// Names a client of the reactor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientId(pub(super) u16);
-
-/// How a reactor is made.
-#[derive(Clone, Debug)]
-pub struct ReactorConfig {
-    /// The core it stands for.
-    pub core: CoreId,
-    /// Busy or adaptive.
-    pub mode: PollMode,
-    /// Real or virtual time.
-    pub clock: Clock,
-    /// Seed of the reactor's random numbers.
-    pub seed: u64,
-    /// Choose among ready tasks by the seed instead of first come, first served.
-    pub shuffle: bool,
-    /// Use io_uring when the kernel allows it.
-    pub ring: bool,
-    /// A turn that takes longer is reported with the name of what held the core.
-    pub stall_limit: Duration,
-}
-
-impl ReactorConfig {
-    /// A reactor on real time with the default settings.
-    #[must_use]
-    pub fn new(core: CoreId) -> Self {
-        Self {
-            core,
-            mode: PollMode::default(),
-            clock: Clock::Real,
-            seed: 0x9e37_79b9_7f4a_7c15,
-            shuffle: false,
-            ring: true,
-            stall_limit: Duration::from_millis(50),
-        }
-    }
-}
-
-/// One event of a deterministic run, for comparing two runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TraceEvent {
-    /// Tick of the reactor's clock.
-    pub at: u64,
-    /// What happened.
-    pub what: &'static str,
-    /// Its numbers.
-    pub values: [u64; 3],
-}
+/// How long an ending reactor waits for its devices. Whoever ends an engine in order has waited
+/// before; this is for the others, and a device that never answers must not hold them for ever.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// A core's event loop. Lives on one thread; others reach it through a [`ReactorHandle`].
 pub struct Reactor {
@@ -424,6 +357,19 @@ impl Reactor {
     #[inline]
     pub fn turn(self: &Rc<Self>) {
         let now = self.clock.ticks();
+        let work = self.work(now);
+        if work != 0 {
+            self.idle.busy(now);
+            if !self.idle.sleeps_at_once() {
+                return;
+            }
+        }
+        self.maybe_sleep(now);
+    }
+
+    /// What a turn does, without the rest after it.
+    #[inline(always)]
+    fn work(self: &Rc<Self>, now: u64) -> usize {
         self.close_turn(now);
         let mut work = 0;
         if self.mailbox.has_mail() {
@@ -444,13 +390,7 @@ impl Reactor {
         }
         work += self.timers.expire(now);
         self.last_turn_busy.set(work != 0);
-        if work != 0 {
-            self.idle.busy(now);
-            if !self.idle.sleeps_at_once() {
-                return;
-            }
-        }
-        self.maybe_sleep(now);
+        work
     }
 
     /// Accounts the turn that ended, and notices when it took too long.
@@ -570,7 +510,7 @@ impl Reactor {
             if !self.last_turn_busy.get() && self.may_rest() {
                 self.skip_idle_time(time);
             } else {
-                time.advance(Duration::from_nanos(100));
+                time.advance(VIRTUAL_TURN);
             }
         } else if self.idle.time_to_sleep(now) && self.may_rest() {
             self.sleep();
@@ -630,8 +570,25 @@ impl Reactor {
         &self.timers
     }
 
+    /// Goes on until no I/O is in flight, for as long as an ending reactor waits.
+    fn drain(self: &Rc<Self>) {
+        let (time, limit) = (Clock::Real, Clock::Real.ticks_in(DRAIN_MAX));
+        let started = time.ticks();
+        while self.sources.any(|source| source.outstanding() != 0) {
+            if time.ticks().wrapping_sub(started) > limit {
+                tracing::error!(core = %self.config.core, "the reactor ends with I/O in flight");
+                return;
+            }
+            if let Clock::Virtual(time) = &self.clock {
+                time.advance(VIRTUAL_TURN);
+            }
+            self.work(self.clock.ticks());
+        }
+    }
+
     /// Ends the reactor: no more messages, tasks, sources or clients.
     pub(super) fn shut_down(self: &Rc<Self>) {
+        self.drain();
         self.mailbox.close();
         while let Some(message) = self.mailbox.pop() {
             drop(message);

@@ -9,6 +9,7 @@
 //! * a turn makes no system call unless something is queued or the kernel has something for us;
 //! * with a virtual clock and a seed, a run repeats bit for bit.
 
+mod config;
 mod core;
 mod handle;
 mod idle;
@@ -20,6 +21,7 @@ mod registry;
 mod ring;
 mod runtime;
 mod sleep;
+mod source;
 mod stats;
 mod task;
 #[cfg(test)]
@@ -27,9 +29,8 @@ mod tests;
 mod timer;
 mod wait;
 
-pub use self::core::{
-    ClientId, CompletionClient, Reactor, ReactorConfig, Rest, Source, TraceEvent,
-};
+pub use self::core::Reactor;
+pub use config::{ReactorConfig, TraceEvent};
 pub use handle::{ReactorGone, ReactorHandle, Refused};
 pub use idle::PollMode;
 pub(crate) use live_list::LiveList;
@@ -38,4 +39,5 @@ pub use poller::{PollerHandle, PollerStats, Progress};
 pub use ring::ReactorRing;
 pub use runtime::{FixedBuffers, LocalReactor, Runtime, RuntimeError, RuntimeOptions};
 pub use sleep::{Sleep, sleep, yield_now};
+pub use source::{ClientId, CompletionClient, Rest, Source};
 pub use stats::{Counter, ReactorCounters, ReactorStats};

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use spdk_rs_sys::uring::{BUFFER_BYTES_MAX, Cqe, Ring, RingOptions, UringError, UringFeatures};
 
-use super::core::ClientId;
 use super::mailbox::Mailbox;
+use super::source::ClientId;
 use crate::env::Memory;
 
 /// Submission entries; when more are queued in one turn, they are submitted in parts.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use spdk_rs_sys::cpu::{self, CoreId, CoreSet};
 use thiserror::Error;
 
-use super::core::ReactorConfig;
+use super::config::ReactorConfig;
 use super::handle::ReactorHandle;
 use super::offload::Offload;
 use super::ring::ReactorRing;

@@ -37,6 +37,7 @@ pub(crate) use live_list::LiveList;
 pub use offload::{FileOp, Offload, OffloadFull};
 pub use poller::{PollerHandle, PollerStats, Progress};
 pub use ring::ReactorRing;
+pub(crate) use ring::submission_group;
 pub use runtime::{FixedBuffers, LocalReactor, Runtime, RuntimeError, RuntimeOptions};
 pub use sleep::{Sleep, sleep, yield_now};
 pub use source::{ClientId, CompletionClient, Rest, Source};

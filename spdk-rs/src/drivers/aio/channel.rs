@@ -13,7 +13,7 @@ use super::request;
 use crate::NvmeStatus;
 use crate::bdev::{BdevChannel, BdevCore, BdevIo, IoList, IoType};
 use crate::drivers::common::{self, FileDevice, Outcome, Progress, Transfer};
-use crate::reactor::{ClientId, CompletionClient, FileOp, Reactor, Rest};
+use crate::reactor::{ClientId, CompletionClient, FileOp, Reactor, Rest, submission_group};
 
 /// Completions that are taken at a time.
 const REAP_BATCH: usize = 64;
@@ -150,17 +150,18 @@ impl AioChannel {
         self.tokens.push(token);
     }
 
-    /// Hands the requests over, all with one system call unless the kernel refuses one.
+    /// Hands the requests over, in groups that grow with what the device has to do already.
     fn enter(&mut self) -> usize {
         let mut total = 0;
         while !self.requests.is_empty() {
             self.pointers.clear();
             self.pointers.extend(self.requests.iter_mut().map(std::ptr::from_mut));
             let Some(context) = &mut self.context else { break };
+            let group = submission_group(context.in_flight() as usize).min(self.pointers.len());
             // SAFETY: the pointers are to the elements of `requests`, which nobody touches during
             // the call. What those name belongs to I/Os that are parked until their completion,
             // and the table and the memory of an I/O stay in place until then.
-            let submitted = unsafe { context.submit(&mut self.pointers) };
+            let submitted = unsafe { context.submit(&mut self.pointers[..group]) };
             match submitted {
                 Ok(0) => break,
                 Ok(taken) => {

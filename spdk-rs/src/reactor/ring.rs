@@ -159,9 +159,10 @@ impl ReactorRing {
             queued = ring.submit().is_ok() && queue(&mut ring);
         }
         self.in_flight.set(self.in_flight.get() + usize::from(queued));
-        // One entry alone waits for the end of the turn, where the wait submits it.
+        // One entry alone waits for the end of the turn, where the wait submits it. The ring's own
+        // entries are queued without being counted.
         let waiting = ring.queued();
-        if waiting > 1 && waiting >= submission_group(self.in_flight.get() - waiting) {
+        if waiting > 1 && waiting >= submission_group(self.in_flight.get().saturating_sub(waiting)) {
             self.enter(&mut ring);
         }
         queued

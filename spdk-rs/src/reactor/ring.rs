@@ -162,7 +162,8 @@ impl ReactorRing {
         // One entry alone waits for the end of the turn, where the wait submits it. The ring's own
         // entries are queued without being counted.
         let waiting = ring.queued();
-        if waiting > 1 && waiting >= submission_group(self.in_flight.get().saturating_sub(waiting)) {
+        let working_on = self.in_flight.get().saturating_sub(waiting);
+        if waiting > 1 && waiting >= submission_group(working_on) {
             self.enter(&mut ring);
         }
         queued

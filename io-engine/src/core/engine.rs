@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use spdk_rs::bdev::{Bdev, Registry};
-use spdk_rs::env::{Memory, MemoryOptions};
-use spdk_rs::reactor::{Runtime, RuntimeOptions};
+use spdk_rs::env::{Memory, MemoryOptions, cpu};
+use spdk_rs::reactor::{Runtime, RuntimeError, RuntimeOptions};
 
 use super::over_bdev::Device;
 use super::{BlockDevice, CoreError};
@@ -30,6 +30,8 @@ impl Engine {
     /// # Errors
     /// [`CoreError::Memory`] or [`CoreError::Runtime`]; nothing is left running.
     pub fn start(options: &EngineOptions) -> Result<Arc<Self>, CoreError> {
+        // Before the memory, which takes time and may not be had.
+        cpu::check_cores(&options.runtime.cores).map_err(RuntimeError::Cores)?;
         let memory = Memory::new(&options.memory)?;
         let runtime = Runtime::start(&options.runtime, memory)?;
         Ok(Arc::new(Self { runtime, registry: Registry::new() }))

@@ -28,9 +28,33 @@ impl MemoryParams {
         let size_mb = params.take_u64("size_mb", 1..=SIZE_MB_MAX - 1)?;
         let num_blocks = params.take_u64("num_blocks", 1..=(i64::MAX.unsigned_abs() / 4096))?;
         let uuid = params.take_uuid("uuid")?;
-        params.require_one_of(&["size_mb", "num_blocks"])?;
+        // A misspelt parameter is named before the one that is missing because of it.
+        let size_is_there = params.require_one_of(&["size_mb", "num_blocks"]);
         params.finish()?;
+        size_is_there?;
         let num_blocks = blocks_of(&name, num_blocks, size_mb.map(|mb| mb << 20), block_len)?;
         Ok(Self { name, uuid, block_len, num_blocks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(uri: &str) -> String {
+        let uri = BdevUri::parse(uri).unwrap();
+        match MemoryParams::take(&uri) {
+            Ok(_) => panic!("{uri} was accepted"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert!(refusal("malloc:///a?sizemb=1").contains("`sizemb`"));
+        assert!(refusal("malloc:///a").contains("size_mb or num_blocks"));
+        assert!(refusal("malloc:///a?size_mb=1&num_blocks=2").contains("num_blocks"));
+        assert!(refusal("null:///a?size_mb=1&blk_size=513").contains("513"));
+        assert!(refusal("null:///a?size_mb=0").contains("size_mb"));
     }
 }

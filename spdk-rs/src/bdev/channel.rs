@@ -87,8 +87,12 @@ impl Channel {
         for (id, factory) in factories {
             channel.add_interceptor(id, factory.make());
         }
-        // A resize or removal that came between is seen here or is on its way as a message.
+        // The channel is registered. What came before that is seen here, what comes after is on
+        // its way as a message: a resize, a removal, a lock of all I/O.
         channel.num_blocks.set(bdev.num_blocks());
+        if bdev.is_held() {
+            channel.hold();
+        }
         if bdev.is_removed() {
             channel.set_removed();
         }

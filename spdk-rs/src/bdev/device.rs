@@ -87,6 +87,8 @@ pub(super) struct BdevState {
     channels: Vec<ChannelEntry>,
     interceptors: Vec<(u64, Arc<dyn InterceptorFactory>)>,
     retired: IoStats,
+    /// All I/O is held back; a channel that is opened now begins so.
+    held: bool,
     next_serial: u64,
 }
 
@@ -274,6 +276,16 @@ impl Bdev {
                 })
                 .await;
         }
+    }
+
+    /// Holds back the I/O of channels that are opened from now on, or no more.
+    pub(super) fn set_held(&self, held: bool) {
+        self.lock().held = held;
+    }
+
+    /// Whether a channel that is opened now begins with its I/O held back.
+    pub(super) fn is_held(&self) -> bool {
+        self.lock().held
     }
 
     /// The cores that have a channel open.

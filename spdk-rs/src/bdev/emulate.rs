@@ -182,6 +182,7 @@ impl<'a> Quiesced<'a> {
         // Others that wait here for their turn are outstanding too: they are counted as held.
         channel.waiting.set(channel.waiting.get() + own);
         let turn = bdev.quiesce.lock().await;
+        bdev.set_held(true);
         let cores = bdev.cores();
         bdev.on_channels(Channel::hold).await;
         let mut status = NvmeStatus::SUCCESS;
@@ -207,7 +208,9 @@ impl<'a> Quiesced<'a> {
         let waiting = &self.channel.waiting;
         waiting.set(waiting.get() - 1);
         debug_assert!(!self.cores.is_empty(), "the caller's own core has a channel");
-        self.channel.bdev().on_channels(Channel::release).await;
+        let bdev = self.channel.bdev();
+        bdev.set_held(false);
+        bdev.on_channels(Channel::release).await;
     }
 }
 

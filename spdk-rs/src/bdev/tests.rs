@@ -262,6 +262,28 @@ fn a_reset_waits_for_what_is_in_flight_and_holds_back_the_rest() {
 }
 
 #[test]
+fn a_channel_that_is_opened_during_a_lock_of_all_io_waits_too() {
+    let reactor = reactor();
+    let bdev = held(IoLimits::default());
+    RELEASE.set(true);
+    bdev.set_held(true);
+    let handle = open(&bdev);
+    let write = handle.write(reactor.memory().alloc(512).unwrap(), 0, 1);
+    for _ in 0..50 {
+        reactor.turn();
+    }
+    assert_eq!(SUBMITTED.with_borrow(Vec::len), 0);
+    bdev.set_held(false);
+    let same = Arc::clone(&bdev);
+    let done = reactor.block_on(async move {
+        same.on_channels(Channel::release).await;
+        write.await
+    });
+    assert!(done.status.is_success());
+    assert_eq!(SUBMITTED.with_borrow(Vec::len), 1);
+}
+
+#[test]
 fn removal_fails_further_io_and_waits_for_the_rest() {
     let reactor = reactor();
     let registry = Registry::new();

@@ -1,0 +1,1 @@
+//! The NVMe-oF target: devices of the block device layer, exported to other hosts.

@@ -6,6 +6,7 @@
 //! * [`bdevio`]: the cases, as functions over a [`fixture::Dut`].
 //! * [`model`]: random I/O against a shadow copy.
 //! * [`faulty`]: a driver that holds, reorders, fails and loses I/O as it is told to.
+//! * [`protocol_fuzz`]: an NVMe/TCP host that breaks one thing at a time.
 
 #![forbid(unsafe_code)]
 
@@ -14,4 +15,5 @@ pub mod devices;
 pub mod faulty;
 pub mod fixture;
 pub mod model;
+pub mod protocol_fuzz;
 pub mod rng;

@@ -5,6 +5,7 @@
 //! seed. With one case, that case is run alone, for a closer look.
 
 #![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a command prints its results")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

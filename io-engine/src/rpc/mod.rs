@@ -5,6 +5,7 @@
 //! and awaited; what may block goes to helper threads.
 
 mod bdev;
+mod bdev_nvme;
 pub mod errors;
 mod file;
 mod framework;
@@ -32,6 +33,8 @@ pub struct Context {
     engine: OnceLock<Arc<Engine>>,
     /// The number of the next malloc device without a name.
     malloc_next: AtomicU64,
+    /// What NVMe controllers are attached with.
+    nvme_defaults: bdev_nvme::Defaults,
 }
 
 impl Context {
@@ -65,6 +68,7 @@ pub fn methods() -> Vec<Method> {
     all.extend(malloc::methods());
     all.extend(null::methods());
     all.extend(file::methods());
+    all.extend(bdev_nvme::methods());
     all.sort_by_key(Method::name);
     all
 }

@@ -53,6 +53,8 @@ statuses! {
     INVALID_NAMESPACE = GENERIC, 0x0b, true, "the device is gone";
     /// Buffers and length do not belong together.
     DATA_SGL_LENGTH_INVALID = GENERIC, 0x0f, true, "buffer length does not match the block count";
+    /// A command came when it must not.
+    COMMAND_SEQUENCE_ERROR = GENERIC, 0x0c, true, "command sequence error";
     /// The device is write protected.
     WRITE_PROTECTED = GENERIC, 0x20, true, "the device is write protected";
     /// The range reaches beyond the end of the device.

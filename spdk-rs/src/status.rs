@@ -172,6 +172,12 @@ impl NvmeStatus {
         }
     }
 
+    /// Writes the status with words that fit the command it is of.
+    pub(crate) fn fmt_with(self, words: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{words} (SCT {:#x}, SC {:#04x}", self.sct(), self.sc())?;
+        f.write_str(if self.do_not_retry() { ", do not retry)" } else { ")" })
+    }
+
     /// `Ok` for success, the status itself otherwise.
     ///
     /// # Errors
@@ -191,9 +197,7 @@ impl fmt::Display for NvmeStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words =
             NAMED.iter().find(|(s, _)| s.0 & 0x7ff == self.0 & 0x7ff).map(|&(_, text)| text);
-        let words = words.unwrap_or("NVMe status");
-        write!(f, "{words} (SCT {:#x}, SC {:#04x}", self.sct(), self.sc())?;
-        f.write_str(if self.do_not_retry() { ", do not retry)" } else { ")" })
+        self.fmt_with(words.unwrap_or("NVMe status"), f)
     }
 }
 

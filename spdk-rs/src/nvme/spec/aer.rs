@@ -1,7 +1,7 @@
 //! Results of asynchronous event requests (section 5.2.1).
 
 bits! {
-    /// Dword 0 of the completion of an asynchronous event request (figure 146).
+    /// Dword 0 of the completion of an asynchronous event request.
     pub struct AsyncEvent(u32) {
         /// Type, see [`event_type`].
         kind, with_kind: u8 = 2 : 0;
@@ -40,7 +40,7 @@ numbers! {
 }
 
 numbers! {
-    /// Information of errors (figure 148).
+    /// Information of errors.
     pub mod error: u8 {
         INVALID_DOORBELL_REGISTER = 0, "write to an invalid doorbell register";
         INVALID_DOORBELL_VALUE = 1, "invalid doorbell write value";
@@ -52,7 +52,7 @@ numbers! {
 }
 
 numbers! {
-    /// Information of SMART / health events (figure 149).
+    /// Information of SMART / health events.
     pub mod health: u8 {
         RELIABILITY = 0, "NVM subsystem reliability";
         TEMPERATURE = 1, "temperature threshold";
@@ -61,7 +61,7 @@ numbers! {
 }
 
 numbers! {
-    /// Information of notices (figure 150).
+    /// Information of notices.
     pub mod notice: u8 {
         NAMESPACE_ATTRIBUTE = 0x00, "namespace attribute changed";
         FIRMWARE_ACTIVATION = 0x01, "firmware activation starting";
@@ -76,7 +76,7 @@ numbers! {
 }
 
 numbers! {
-    /// Information of I/O command specific events (figure 151).
+    /// Information of I/O command specific events.
     pub mod io_command_set_event: u8 {
         RESERVATION_LOG = 0, "reservation log page available";
         SANITIZE_COMPLETED = 1, "sanitize operation completed";

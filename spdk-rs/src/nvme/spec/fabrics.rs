@@ -69,7 +69,7 @@ bits! {
     }
 }
 
-/// The fields of a connect command (section 6.3, figure 381).
+/// The fields of a connect command (section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect {
     /// Format of the command and its data; 0.
@@ -119,7 +119,7 @@ const fn halves(value: u32) -> (u16, u16) {
 }
 
 wire! {
-    /// Data of a connect command (figure 382).
+    /// Data of a connect command.
     pub struct ConnectData: 1024 {
         /// Host identifier; a UUID that must not be zero.
         0 => hostid: [u8; 16],
@@ -164,7 +164,7 @@ impl ConnectData {
 }
 
 bits! {
-    /// Result of a connect command that succeeded: dword 0 of the completion (figure 383).
+    /// Result of a connect command that succeeded: dword 0 of the completion.
     pub struct ConnectSuccess(u32) {
         /// The controller.
         cntlid, with_cntlid: u16 = 15 : 0;

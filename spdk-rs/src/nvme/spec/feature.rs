@@ -3,7 +3,7 @@
 use zerocopy::byteorder::little_endian::U16;
 
 numbers! {
-    /// Feature identifiers (figure 317, and those of the NVM command set).
+    /// Feature identifiers, with those of the NVM command set.
     pub mod fid: u8 {
         ARBITRATION = 0x01, "arbitration";
         POWER_MANAGEMENT = 0x02, "power management";

@@ -4,7 +4,7 @@
 //! gives the words for those that are known.
 
 numbers! {
-    /// Admin commands (section 5, figure 138).
+    /// Admin commands (section 5).
     pub mod admin: u8 {
         DELETE_IO_SQ = 0x00, "delete I/O submission queue";
         CREATE_IO_SQ = 0x01, "create I/O submission queue";

@@ -1,7 +1,7 @@
 //! Controller properties: their offsets, and the bit fields of those that both sides use.
 
 numbers! {
-    /// Offsets of the properties in bytes (section 3.1.3, figure 35).
+    /// Offsets of the properties in bytes (section 3.1.3).
     pub mod offset: u32 {
         CAP = 0x00, "controller capabilities";
         VS = 0x08, "version";

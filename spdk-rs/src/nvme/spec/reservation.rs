@@ -5,7 +5,7 @@ use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use super::error::{ReadError, front, front_slice};
 use super::{Sqe, opcode};
 
-/// Type of a reservation (figure 400).
+/// Type of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ReservationType {
@@ -201,7 +201,7 @@ impl ReportCommand<'_> {
 }
 
 wire! {
-    /// Header of the reservation status data structure (figure 412).
+    /// Header of the reservation status data structure.
     #[derive(Copy)]
     pub struct ReservationStatus: 24 {
         /// Generation: counts register, preempting acquire and clear commands.
@@ -220,7 +220,7 @@ wire! {
 }
 
 wire! {
-    /// Header of the extended reservation status data structure (figure 413).
+    /// Header of the extended reservation status data structure.
     #[derive(Copy)]
     pub struct ReservationStatusExtended: 64 {
         /// What the other structure has too.
@@ -231,7 +231,7 @@ wire! {
 }
 
 wire! {
-    /// Registered controller (figure 414).
+    /// Registered controller.
     #[derive(Copy)]
     pub struct RegisteredController: 24 {
         /// Controller; `0xffff` of a dynamic one that is not connected.
@@ -248,7 +248,7 @@ wire! {
 }
 
 wire! {
-    /// Registered controller with a host identifier of 16 bytes (figure 415).
+    /// Registered controller with a host identifier of 16 bytes.
     #[derive(Copy)]
     pub struct RegisteredControllerExtended: 64 {
         /// Controller; `0xffff` of a dynamic one that is not connected.

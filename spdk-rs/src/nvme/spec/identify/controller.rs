@@ -5,7 +5,7 @@ use zerocopy::byteorder::little_endian::{U16, U32, U64, U128};
 use crate::nvme::spec::{ReadError, text};
 
 wire! {
-    /// Power state descriptor (figure 276).
+    /// Power state descriptor.
     #[derive(Copy)]
     pub struct PowerState: 32 {
         /// Maximum power, in centiwatts or, with `flags` bit 0, in 0.1 mW.
@@ -42,7 +42,7 @@ wire! {
 }
 
 wire! {
-    /// Identify Controller (CNS 01h, section 5.17.2.1, figure 275).
+    /// Identify Controller (CNS 01h, section 5.17.2.1).
     pub struct IdentifyController: 4096 {
         /// PCI vendor identifier.
         0 => vid: U16,
@@ -263,7 +263,7 @@ impl IdentifyController {
 
 wire! {
     /// Identify Controller of the NVM command set (CNS 06h, CSI 00h; NVM Command Set
-    /// Specification 1.0, section 4.1.5.3): limits of commands without a data transfer.
+    /// Specification 1.0, section 4.1.5): limits of commands without a data transfer.
     pub struct IdentifyControllerNvm: 4096 {
         /// Verify size limit as a power of two of minimum memory pages; 0 for no limit.
         0 => vsl: u8,

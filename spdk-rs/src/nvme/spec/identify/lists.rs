@@ -6,7 +6,7 @@ use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use crate::nvme::spec::error::{ReadError, front, front_slice};
 
 wire! {
-    /// A namespace list (section 4.4.2): identifiers in ascending order, zero behind the last.
+    /// A namespace list: identifiers in ascending order, zero behind the last.
     pub struct NamespaceList: 4096 {
         /// The identifiers.
         0 => nsid: [U32; 1024],
@@ -57,7 +57,7 @@ impl Iterator for ActiveNamespaces<'_> {
 }
 
 wire! {
-    /// A controller list (section 4.4.1): identifiers in ascending order.
+    /// A controller list: identifiers in ascending order.
     pub struct ControllerList: 4096 {
         /// How many identifiers follow, at most 2047.
         0 => count: U16,

@@ -23,7 +23,7 @@ pub use namespace::{
 pub use ns_id::{NamespaceId, NamespaceIdHeader, NamespaceIds, nidt};
 
 numbers! {
-    /// Controller or namespace structure: what to identify (section 5.17.1, figure 273).
+    /// Controller or namespace structure: what to identify (section 5.17.1).
     pub mod cns: u8 {
         NAMESPACE = 0x00, "namespace";
         CONTROLLER = 0x01, "controller";
@@ -51,7 +51,7 @@ numbers! {
 }
 
 numbers! {
-    /// I/O command set identifiers (figure 274).
+    /// I/O command set identifiers.
     pub mod csi: u8 {
         NVM = 0x00, "NVM command set";
         KEY_VALUE = 0x01, "key value command set";

@@ -3,7 +3,7 @@
 use zerocopy::byteorder::little_endian::{U16, U32, U64, U128};
 
 wire! {
-    /// LBA format (NVM Command Set Specification 1.0, figure 98).
+    /// LBA format (NVM Command Set Specification 1.0).
     #[derive(Copy)]
     pub struct LbaFormat: 4 {
         /// Metadata bytes per block.
@@ -34,7 +34,7 @@ impl LbaFormat {
 
 wire! {
     /// Identify Namespace of the NVM command set (CNS 00h; NVM Command Set Specification 1.0,
-    /// section 4.1.5.1, figure 97).
+    /// section 4.1.5).
     pub struct IdentifyNamespace: 4096 {
         /// Size in blocks.
         0 => nsze: U64,
@@ -242,7 +242,7 @@ flags! {
 }
 
 bits! {
-    /// Extended LBA format (NVM Command Set Specification 1.0, figure 101).
+    /// Extended LBA format (NVM Command Set Specification 1.0).
     pub struct ExtendedLbaFormat(u32) {
         /// Storage tag size in bits.
         sts, with_sts: u8 = 6 : 0;
@@ -253,7 +253,7 @@ bits! {
 
 wire! {
     /// Identify Namespace of the NVM command set, extended (CNS 05h, CSI 00h; NVM Command Set
-    /// Specification 1.0, section 4.1.5.2).
+    /// Specification 1.0, section 4.1.5).
     pub struct IdentifyNamespaceNvm: 4096 {
         /// Logical block storage tag mask.
         0 => lbstm: U64,

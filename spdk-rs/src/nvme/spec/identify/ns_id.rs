@@ -17,7 +17,7 @@ pub mod nidt {
 }
 
 wire! {
-    /// What every descriptor begins with (figure 278).
+    /// What every descriptor begins with.
     #[derive(Copy)]
     pub struct NamespaceIdHeader: 4 {
         /// Type, see [`nidt`].

@@ -4,7 +4,7 @@ use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
 use crate::nvme::spec::error::{ReadError, front, front_slice};
 
-/// State of an ANA group (section 2.15.1, figure 222).
+/// State of an ANA group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum AnaState {
@@ -56,7 +56,7 @@ flags! {
 }
 
 wire! {
-    /// Header of the page (figure 220).
+    /// Header of the page.
     #[derive(Copy)]
     pub struct AnaLogHeader: 16 {
         /// Change count of the page.
@@ -69,7 +69,7 @@ wire! {
 }
 
 wire! {
-    /// Group descriptor (figure 221); the namespace identifiers follow, 4 bytes each.
+    /// Group descriptor; the namespace identifiers follow, 4 bytes each.
     #[derive(Copy)]
     pub struct AnaGroupDescriptor: 32 {
         /// ANA group identifier, from 1.

@@ -91,7 +91,7 @@ impl DiscoveryEntry {
 }
 
 wire! {
-    /// Transport specific address subtype of TCP (NVMe/TCP Transport Specification 1.0, 3.1.2).
+    /// Transport specific address subtype of TCP.
     #[derive(Copy)]
     pub struct TsasTcp: 256 {
         /// Security type, see [`sectype`].

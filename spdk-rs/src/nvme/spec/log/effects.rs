@@ -3,7 +3,7 @@
 use zerocopy::byteorder::little_endian::U32;
 
 bits! {
-    /// What a command does (section 5.16.1.6, figure 212).
+    /// What a command does (section 5.16.1.6).
     pub struct CommandEffects(u32) {
         /// The command is supported (CSUPP).
         csupp, with_csupp: bool = 0 : 0;
@@ -37,7 +37,7 @@ wire! {
 }
 
 bits! {
-    /// Whether a log page is supported (section 5.16.1.1, figure 205).
+    /// Whether a log page is supported (section 5.16.1.1).
     pub struct SupportedLogPage(u32) {
         /// The page is supported (LSUPP).
         lsupp, with_lsupp: bool = 0 : 0;

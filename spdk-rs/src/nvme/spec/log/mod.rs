@@ -22,7 +22,7 @@ pub use effects::{
 pub use health::{ChangedNamespaces, ErrorEntry, FirmwareSlots, SmartHealth, critical_warning};
 
 numbers! {
-    /// Log page identifiers (figure 202, and those of fabrics).
+    /// Log page identifiers, with those of fabrics.
     pub mod lid: u8 {
         SUPPORTED_LOG_PAGES = 0x00, "supported log pages";
         ERROR = 0x01, "error information";

@@ -19,7 +19,9 @@ fn bytes(data: &IoBuf) -> Cow<'_, [u8]> {
     match data {
         IoBuf::None | IoBuf::Lent(_) => Cow::Borrowed(&[]),
         IoBuf::One(buf) => Cow::Borrowed(buf.as_slice()),
-        IoBuf::List(list) => Cow::Owned(list.bufs().iter().flat_map(|buf| buf.as_slice()).copied().collect()),
+        IoBuf::List(list) => {
+            Cow::Owned(list.bufs().iter().flat_map(|buf| buf.as_slice()).copied().collect())
+        }
     }
 }
 
@@ -92,7 +94,7 @@ fn copy_sources(
     let command = CopyCommand(request.sqe());
     let control = command.control();
     if control.prinfor() != 0 || control.prinfow() != 0 {
-        return Err(NvmeStatus::INVALID_PROTECTION_INFO);
+        return Err(NvmeStatus::INVALID_PROTECTION_INFORMATION);
     }
     if control.format() != 0 {
         return Err(NvmeStatus::INVALID_FIELD);

@@ -18,12 +18,7 @@ fn has_none(handle: &IoHandle) -> bool {
 }
 
 /// Flushes a namespace.
-pub(super) fn one(
-    qpair: &Rc<Qpair>,
-    at: SlotRef,
-    ns: &Rc<NsView>,
-    command: Command,
-) -> Outcome {
+pub(super) fn one(qpair: &Rc<Qpair>, at: SlotRef, ns: &Rc<NsView>, command: Command) -> Outcome {
     let handle = ns.handle();
     if has_none(handle) {
         return Outcome::Ended(NvmeStatus::SUCCESS, command.data);

@@ -50,7 +50,7 @@ fn check(
     first: &mut Request,
     second: &mut Request,
 ) -> Result<Checked, NvmeStatus> {
-    let mut command = |request: &mut Request| Command {
+    let command = |request: &mut Request| Command {
         sqe: *request.sqe(),
         data_len: request.data_len(),
         data: request.take_data(),

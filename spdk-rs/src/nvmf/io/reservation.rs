@@ -52,7 +52,7 @@ async fn change(request: &Request, attached: &Attached, ns: &NsView) -> Result<(
 async fn report(request: &Request, ns: &Rc<NsView>) -> Ended {
     let command = ReportCommand(request.sqe());
     if !command.extended() {
-        return ended(NvmeStatus::HOST_ID_INCONSISTENT_FORMAT);
+        return ended(NvmeStatus::HOST_ID_INCONSISTENT);
     }
     let room = u64::from(request.data_len().min(request.qpair().max_data_len()));
     if command.bytes() > room {

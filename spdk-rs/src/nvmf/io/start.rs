@@ -82,12 +82,7 @@ pub(crate) fn run(
 }
 
 #[inline(never)]
-fn run_other(
-    qpair: &Rc<Qpair>,
-    at: SlotRef,
-    ns: Option<&Rc<NsView>>,
-    command: Command,
-) -> Outcome {
+fn run_other(qpair: &Rc<Qpair>, at: SlotRef, ns: Option<&Rc<NsView>>, command: Command) -> Outcome {
     let Some(ns) = ns else {
         // Only a flush may name all namespaces.
         if command.sqe.opcode == nvm::FLUSH && command.sqe.nsid.get() == NSID_ALL {

@@ -25,7 +25,7 @@ pub(super) struct Range {
 pub(super) fn range(ns: &NsView, command: &Command) -> Result<Range, NvmeStatus> {
     let block = BlockCommand(&command.sqe);
     if block.control().prinfo() != 0 {
-        return Err(NvmeStatus::INVALID_PROTECTION_INFO);
+        return Err(NvmeStatus::INVALID_PROTECTION_INFORMATION);
     }
     if command.sqe.mptr.get() != 0 {
         return Err(NvmeStatus::INVALID_FIELD);
@@ -66,12 +66,7 @@ pub(super) fn brought_range(
 }
 
 #[inline(always)]
-pub(super) fn read(
-    qpair: &Rc<Qpair>,
-    at: SlotRef,
-    ns: &Rc<NsView>,
-    command: Command,
-) -> Outcome {
+pub(super) fn read(qpair: &Rc<Qpair>, at: SlotRef, ns: &Rc<NsView>, command: Command) -> Outcome {
     let range = match data_range(qpair, ns, &command) {
         Ok(range) => range,
         Err(status) => return Outcome::failed(status, command),

@@ -36,7 +36,7 @@ impl Qpair {
     /// Aborts the commands of a namespace that have not begun, for a preempt and abort.
     pub(crate) fn abort_waiting_of(self: &Rc<Self>, ns: &Rc<NsView>) {
         let waiting = self.slots.take_waiting(|slot| is_of(slot, ns));
-        self.end_waiting(waiting, NvmeStatus::ABORTED_BY_PREEMPT);
+        self.end_waiting(waiting, NvmeStatus::ABORTED_PREEMPT);
     }
 
     /// Whether a command of the namespace is in flight that reads or changes it. Reservation

@@ -29,7 +29,7 @@ impl Qpair {
             // Those that wait come first, or a large command would wait for ever.
             return self.put_off(at, ns, command, false);
         }
-        self.carry_out(at, ns, command, false);
+        let _ = self.carry_out(at, ns, command, false);
     }
 
     /// Hands a command to its device. One that cannot begin now waits, at the head when it has
@@ -83,7 +83,7 @@ pub(super) fn enter(slot: &Slot, ns: Option<Rc<NsView>>) {
 
 impl IoConsumer for Qpair {
     #[inline]
-    fn io_done(self: Rc<Self>, tag: u64, status: NvmeStatus, buf: IoBuf, _latency_ticks: u64) {
+    fn io_done(&self, tag: u64, status: NvmeStatus, buf: IoBuf, _latency_ticks: u64) {
         let at = SlotRef::of_tag(tag);
         let Some(slot) = self.slots.get(at) else { return };
         let reply_len = if status.is_success() { slot.reply_len.get() } else { 0 };

@@ -17,7 +17,7 @@ mod waiting;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -38,7 +38,6 @@ use crate::reactor::Reactor;
 
 pub use self::slots::SlotRef;
 pub use self::state::{QpairState, QpairStats};
-
 
 /// What makes a connection a queue of a controller.
 pub struct Attachment {
@@ -99,6 +98,7 @@ pub(super) struct Attached {
 ///
 /// The transport keeps one pointer and drops it after [`Qpair::transport_closed`].
 pub struct Qpair {
+    own: Weak<Qpair>,
     reactor: Rc<Reactor>,
     target: Arc<dyn TargetService>,
     info: ConnectionInfo,
@@ -106,6 +106,8 @@ pub struct Qpair {
     state: Cell<QpairState>,
     /// The transport has ended: nothing is sent any more.
     closed: Cell<bool>,
+    /// The Connect that is being worked on.
+    connect: Cell<Option<SlotRef>>,
     attached: OnceCell<Rc<Attached>>,
     slots: Slots,
     /// Entries of the submission queue, and the head that the host is told.
@@ -128,13 +130,15 @@ impl Qpair {
         info: ConnectionInfo,
         transport: Rc<dyn QpairTransport>,
     ) -> Rc<Self> {
-        Rc::new(Self {
+        Rc::new_cyclic(|own| Self {
+            own: Weak::clone(own),
             reactor: Rc::clone(reactor),
             target: Arc::clone(target),
             info,
             transport,
             state: Cell::new(QpairState::New),
             closed: Cell::new(false),
+            connect: Cell::new(None),
             attached: OnceCell::new(),
             slots: Slots::new(),
             queue_size: Cell::new(2),
@@ -237,6 +241,7 @@ impl Qpair {
         }
         self.slots.grow(queue_size);
         self.queue_size.set(queue_size);
+        self.sq_head.set(0);
         let listener = subsystem.listener(self.info.listener);
         subsystem.add_qpair(self);
         let controller = RefCell::new(Some(controller));
@@ -289,6 +294,7 @@ impl Qpair {
             }
             (QpairState::New, ..) if opcode == FABRICS && fabrics_type(&request) == CONNECT => {
                 self.state.set(QpairState::Connecting);
+                self.connect.set(Some(request.place()));
                 Arc::clone(&self.target).connect(self, request);
             }
             (QpairState::New | QpairState::Connecting, ..) => {
@@ -332,8 +338,9 @@ impl Qpair {
 
     /// Sends the response of a command and frees its place. Nothing happens when the command has
     /// ended already.
+    #[inline]
     pub(super) fn respond(
-        self: &Rc<Self>,
+        &self,
         at: SlotRef,
         status: NvmeStatus,
         result: u64,
@@ -354,11 +361,19 @@ impl Qpair {
             return self.maybe_gone();
         }
         let head = self.advance_head();
+        if self.connect.get() == Some(at) {
+            self.connect_ended();
+        }
+        self.transport.respond(tag, Cqe::new(cid, head, status, result), data, data_len);
+    }
+
+    #[cold]
+    fn connect_ended(&self) {
+        self.connect.set(None);
         if self.state.get() == QpairState::Connecting {
             // Connect was refused: the host may try again on this connection.
             self.state.set(QpairState::New);
         }
-        self.transport.respond(tag, Cqe::new(cid, head, status, result), data, data_len);
     }
 
     /// The submission queue's head after one more command has ended.
@@ -397,14 +412,14 @@ impl Qpair {
         self.maybe_gone();
     }
 
-    fn maybe_gone(self: &Rc<Self>) {
+    fn maybe_gone(&self) {
         if self.slots.used() != 0 || self.state.get() != QpairState::Disconnecting {
             return;
         }
         self.state.set(QpairState::Gone);
         let controller = self.attached.get().and_then(|attached| attached.controller.take());
-        if let Some(controller) = controller {
-            controller.gone(self);
+        if let (Some(controller), Some(own)) = (controller, self.own.upgrade()) {
+            controller.gone(&own);
         }
     }
 }

@@ -18,5 +18,5 @@ mod tests;
 
 pub use access::AccessView;
 pub use persist::PersistError;
-pub use shared::{NsReservations, ReservationNotice, ReservationOptions, Notify};
+pub use shared::{Notify, NsReservations, ReservationNotice, ReservationOptions};
 pub use state::{Effects, Notice, NoticeKind, REGISTRANTS_MAX, ReservationState};

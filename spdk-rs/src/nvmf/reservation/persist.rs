@@ -90,9 +90,8 @@ pub(super) fn store(
     state: &ReservationState,
     device: Uuid,
 ) -> Result<(), PersistError> {
-    let failed = |action| {
-        move |source| PersistError::Io { action, path: path.to_path_buf(), source }
-    };
+    let failed =
+        |action| move |source| PersistError::Io { action, path: path.to_path_buf(), source };
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);

@@ -77,7 +77,11 @@ impl NsReservations {
             let loaded = options.offload.call(move || persist::load(&path, device)).await;
             state = loaded.map_err(|_| ended("read", &options))??;
         }
-        Ok(Arc::new(Self { options, turn: futures::lock::Mutex::new(()), state: State::new(state) }))
+        Ok(Arc::new(Self {
+            options,
+            turn: futures::lock::Mutex::new(()),
+            state: State::new(state),
+        }))
     }
 
     /// Whether there is a place for what persists through a loss of power.

@@ -1,7 +1,7 @@
 //! The state machine of a namespace's reservations.
 
-use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::IntoBytes;
+use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
 use super::super::core_view::HostId;
 use super::access::AccessView;
@@ -160,11 +160,8 @@ impl ReservationState {
     fn unregister(&mut self, host: HostId, effects: &mut Effects) {
         self.registrants.retain(|one| one.host != host);
         let Some((kind, holder)) = self.held else { return };
-        let ends = if kind.all_registrants() {
-            self.registrants.is_empty()
-        } else {
-            holder == host
-        };
+        let ends =
+            if kind.all_registrants() { self.registrants.is_empty() } else { holder == host };
         if ends {
             self.held = None;
             if kind.registrants() {
@@ -218,7 +215,8 @@ impl ReservationState {
                 (self.hosts(|one| one.host != host), true)
             }
             Some((held, holder))
-                if !held.all_registrants() && self.find(holder).is_some_and(|one| matches(&one)) =>
+                if !held.all_registrants()
+                    && self.find(holder).is_some_and(|one| matches(&one)) =>
             {
                 (self.hosts(|one| matches(one) && one.host != host), true)
             }

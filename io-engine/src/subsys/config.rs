@@ -219,8 +219,7 @@ mod tests {
         )
         .expect("valid");
         let names: Vec<_> = config.steps.iter().map(|step| step.method.name()).collect();
-        let order =
-            ["bdev_wait_for_examine", "nvmf_create_transport", "nvmf_create_subsystem"];
+        let order = ["bdev_wait_for_examine", "nvmf_create_transport", "nvmf_create_subsystem"];
         assert_eq!(names, order);
     }
 

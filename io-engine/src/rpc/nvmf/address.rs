@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn spdks_strings_make_an_address() {
-        let full = r#"{"trtype": "tcp", "adrfam": "ipv4", "traddr": "127.0.0.1", "trsvcid": "4420"}"#;
+        let full =
+            r#"{"trtype": "tcp", "adrfam": "ipv4", "traddr": "127.0.0.1", "trsvcid": "4420"}"#;
         let Address(full) = address(full).expect("full");
         assert_eq!(full.address.to_string(), "127.0.0.1:4420");
         let shown = json!({"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1",

@@ -199,8 +199,13 @@ mod tests {
         let text = "0123456789ABCDEFfedcba9876543210";
         let bytes: [u8; 16] = hex(text).expect("hexadecimal");
         assert_eq!(to_hex(&bytes), text.to_uppercase());
-        assert_eq!(hex::<8>("0123456789abcdef"), Some([1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]));
-        for wrong in ["", "0", "0123456789abcde", "0123456789abcdefa", "0123456789abcdeg", "éééééééé"] {
+        assert_eq!(
+            hex::<8>("0123456789abcdef"),
+            Some([1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef])
+        );
+        for wrong in
+            ["", "0", "0123456789abcde", "0123456789abcdefa", "0123456789abcdeg", "éééééééé"]
+        {
             assert_eq!(hex::<8>(wrong), None, "{wrong}");
         }
         // A sign is no digit, though numbers may have one.

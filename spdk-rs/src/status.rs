@@ -49,10 +49,16 @@ statuses! {
     ABORTED_SQ_DELETION = GENERIC, 0x08, false, "aborted because its queue was deleted";
     /// The other half of a fused pair failed.
     ABORTED_FAILED_FUSED = GENERIC, 0x09, false, "aborted because its fused command failed";
+    /// The other half of a fused pair did not come.
+    ABORTED_MISSING_FUSED = GENERIC, 0x0a, true, "aborted because its fused command is missing";
     /// The namespace is gone or was never there.
     INVALID_NAMESPACE = GENERIC, 0x0b, true, "the device is gone";
     /// Buffers and length do not belong together.
     DATA_SGL_LENGTH_INVALID = GENERIC, 0x0f, true, "buffer length does not match the block count";
+    /// A command came when it must not.
+    COMMAND_SEQUENCE_ERROR = GENERIC, 0x0c, true, "command sequence error";
+    /// Host identifiers of 64 and 128 bits are mixed.
+    HOST_ID_INCONSISTENT_FORMAT = GENERIC, 0x18, true, "host identifiers of both lengths are mixed";
     /// The device is write protected.
     WRITE_PROTECTED = GENERIC, 0x20, true, "the device is write protected";
     /// The range reaches beyond the end of the device.
@@ -61,10 +67,16 @@ statuses! {
     CAPACITY_EXCEEDED = GENERIC, 0x81, true, "capacity exceeded";
     /// The device cannot serve the command now.
     NOT_READY = GENERIC, 0x82, false, "the device is not ready";
+    /// A reservation forbids it.
+    RESERVATION_CONFLICT = GENERIC, 0x83, true, "a reservation of another host forbids it";
     /// Attributes of a command contradict each other.
     CONFLICTING_ATTRIBUTES = COMMAND_SPECIFIC, 0x80, true, "conflicting attributes";
+    /// Protection information is asked for where there is none.
+    INVALID_PROTECTION_INFO = COMMAND_SPECIFIC, 0x81, true, "invalid protection information";
     /// A write to a range that may only be read.
     WRITE_TO_READ_ONLY = COMMAND_SPECIFIC, 0x82, true, "write to a range that is read-only";
+    /// A copy is larger than the limits that were told.
+    COMMAND_SIZE_LIMIT_EXCEEDED = COMMAND_SPECIFIC, 0x83, true, "command size limit exceeded";
     /// The medium refused the data.
     WRITE_FAULT = MEDIA, 0x80, false, "write fault";
     /// The medium could not return the data.
@@ -75,6 +87,12 @@ statuses! {
     ACCESS_DENIED = MEDIA, 0x86, true, "access denied";
     /// The path to the device failed inside the engine.
     INTERNAL_PATH_ERROR = PATH, 0x00, false, "internal path error";
+    /// The namespace cannot be reached on this path any more.
+    ANA_PERSISTENT_LOSS = PATH, 0x01, false, "asymmetric access: persistent loss";
+    /// The namespace cannot be reached on this path now.
+    ANA_INACCESSIBLE = PATH, 0x02, false, "asymmetric access: inaccessible";
+    /// The state of the path is changing.
+    ANA_TRANSITION = PATH, 0x03, false, "asymmetric access: in transition";
     /// The host aborted the command because of a path problem.
     ABORTED_BY_HOST = PATH, 0x71, false, "aborted by the host";
 }

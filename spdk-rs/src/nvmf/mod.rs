@@ -6,6 +6,7 @@ pub mod qpair;
 pub mod request;
 pub mod reservation;
 pub mod service;
+pub mod tcp;
 pub mod transport;
 
 pub use core_view::{AnaState, CoreView, HostId, NsConfig, NsView, SubsystemId, SubsystemView};

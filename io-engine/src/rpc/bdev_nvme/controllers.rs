@@ -1,0 +1,71 @@
+//! `bdev_nvme_get_controllers`.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use spdk_rs::drivers::nvme::{ControllerInfo, NvmeError, PathInfo};
+
+use super::trid;
+use crate::rpc::errors::{self, RpcResult};
+use crate::rpc::params::{Name, ParamError, Params, Request};
+use crate::rpc::{Context, Method};
+
+pub(super) fn methods() -> Vec<Method> {
+    vec![Method::new("bdev_nvme_get_controllers", get_controllers)]
+}
+
+struct GetControllers(Option<Name>);
+
+impl Request for GetControllers {
+    const NAMES: &'static [&'static str] = &["name"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        params.optional("name").map(Self)
+    }
+}
+
+async fn get_controllers(context: Arc<Context>, request: GetControllers) -> RpcResult<Vec<Value>> {
+    let name = request.0.map(|Name(name)| name);
+    let found = context.engine()?.nvme().controllers(name.as_deref());
+    match name {
+        Some(name) if found.is_empty() => Err(errors::failed(&NvmeError::NotFound { name })),
+        _ => Ok(found.iter().map(show).collect()),
+    }
+}
+
+fn show(controller: &ControllerInfo) -> Value {
+    json!({
+        "name": controller.name,
+        "ctrlrs": controller.paths.iter().map(show_path).collect::<Vec<_>>(),
+        "bdevs": controller.bdevs,
+    })
+}
+
+fn show_path(path: &PathInfo) -> Value {
+    let source = path.trid.source;
+    let mut shown = json!({
+        "state": path.state.name(),
+        "trid": trid::show(&path.trid),
+        "host": {
+            "nqn": path.options.hostnqn,
+            "addr": source.map(|source| source.ip().to_string()).unwrap_or_default(),
+            "svcid": source.map_or_else(String::new, |source| match source.port() {
+                0 => String::new(),
+                port => port.to_string(),
+            }),
+        },
+        "hostid": path.options.hostid,
+        "hdgst": path.options.hdgst,
+        "ddgst": path.options.ddgst,
+        "io_queues": path.io_queues,
+        "core": path.core,
+        "reconnects": path.reconnects,
+    });
+    if let Some(cntlid) = path.cntlid {
+        shown["cntlid"] = cntlid.into();
+    }
+    if let Some(trouble) = &path.trouble {
+        shown["trouble"] = trouble.as_str().into();
+    }
+    shown
+}

@@ -195,7 +195,7 @@ impl Session {
         if !chosen {
             return Ok(peer.send(&pdu.seal(agreed, 0))?);
         }
-        let mutation = Mutation::choose(pdu, agreed != Agreed::default(), &mut self.rng);
+        let mutation = Mutation::choose(pdu, agreed, &mut self.rng);
         self.broken = Some(mutation.clone());
         self.set_patience(peer);
         let whole = pdu.seal(agreed, 0);

@@ -58,6 +58,15 @@ fn until(reactor: &Rc<Reactor>, what: &str, holds: impl Fn() -> bool) {
     }
 }
 
+/// Some turns, in which things happen or not.
+fn some_turns(reactor: &Rc<Reactor>) {
+    reactor.block_on(async {
+        for _ in 0..8 {
+            crate::reactor::yield_now().await;
+        }
+    });
+}
+
 /// The open descriptors of the process. Every test is a process of its own under nextest; under
 /// another runner it is not exact.
 fn descriptors() -> usize {

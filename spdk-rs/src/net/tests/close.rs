@@ -31,10 +31,7 @@ fn reset(peer: TcpStream) {
 
 fn why(reactor: &Rc<Reactor>, probe: &Probe) -> CloseReason {
     until(reactor, "the stream is closed", || probe.is_closed());
-    for _ in 0..3 {
-        reactor.handle().try_send(|_| ()).unwrap();
-        reactor.turn();
-    }
+    some_turns(reactor);
     assert_eq!(probe.closed.borrow().len(), 1, "closed exactly once");
     assert_eq!(live_sockets(reactor), 0);
     assert!(!probe.stream().is_open());
@@ -46,10 +43,7 @@ fn fill_up(reactor: &Rc<Reactor>, probe: &Probe, payload: &[u8]) {
     let piece = IoVec::new(payload.as_ptr().cast_mut(), payload.len());
     // SAFETY: the payload outlives the stream in all tests.
     unsafe { probe.stream().send_gather(b"head", &[piece], b"", Some(1)) }.unwrap();
-    for _ in 0..10 {
-        reactor.handle().try_send(|_| ()).unwrap();
-        reactor.turn();
-    }
+    some_turns(reactor);
     assert!(probe.sent.borrow().is_empty());
 }
 
@@ -65,7 +59,7 @@ fn an_unused_stream_ends_in_every_way() {
         assert_eq!(peer.read(&mut [0]).unwrap_or(0), 0);
         // While it waits for bytes.
         let (probe, _peer) = open();
-        fill_up_nothing(reactor);
+        some_turns(reactor);
         probe.stream().abort();
         assert_eq!(why(reactor, &probe), CloseReason::Aborted);
         // The peer ends.
@@ -73,7 +67,7 @@ fn an_unused_stream_ends_in_every_way() {
         drop(peer);
         assert_eq!(why(reactor, &probe), CloseReason::PeerClosed);
         let (probe, peer) = open();
-        fill_up_nothing(reactor);
+        some_turns(reactor);
         reset(peer);
         assert_eq!(why(reactor, &probe), CloseReason::Reset { errno: libc::ECONNRESET });
         // An order that the peer follows, given twice.
@@ -90,17 +84,9 @@ fn an_unused_stream_ends_in_every_way() {
     });
 }
 
-/// Some turns in which nothing happens.
-fn fill_up_nothing(reactor: &Rc<Reactor>) {
-    for _ in 0..5 {
-        reactor.handle().try_send(|_| ()).unwrap();
-        reactor.turn();
-    }
-}
-
 #[test]
 fn a_stream_with_unsent_bytes_ends_in_every_way() {
-    let payload = vec![5; 8 << 20];
+    let payload = vec![5; 1 << 20];
     with_both(|reactor| {
         let open = || {
             let (probe, peer) = with_peer(reactor, tiny(), Probe::new(64));
@@ -190,7 +176,7 @@ fn memory_stays_until_the_kernel_is_done_with_it() {
         let (probe, mut peer) = with_peer(reactor, tiny(), probe);
         // SAFETY: the handler owns the memory.
         unsafe { probe.stream().send_gather(b"", &[piece], b"", None) }.unwrap();
-        fill_up_nothing(reactor);
+        some_turns(reactor);
         let alive: Weak<Probe> = Rc::downgrade(&probe);
         drop(probe);
         // Nobody but the stream holds the handler now.
@@ -224,7 +210,7 @@ fn a_paused_stream_delivers_nothing_more() {
         peer.write_all(&[1; 20]).unwrap();
         for bytes in [8, 16, 20] {
             until(reactor, "a part was read", || probe.read.borrow().len() == bytes);
-            fill_up_nothing(reactor);
+            some_turns(reactor);
             assert_eq!(probe.read.borrow().len(), bytes);
             probe.stream().resume_reading();
         }
@@ -240,12 +226,12 @@ fn a_full_buffer_stops_reading_until_there_is_room() {
         let (probe, mut peer) = with_peer(reactor, SocketOptions::default(), probe);
         peer.write_all(b"abcdefghijkl").unwrap();
         until(reactor, "the buffer is full", || probe.buffer.len() == 8);
-        fill_up_nothing(reactor);
+        some_turns(reactor);
         // A view keeps the bytes in place, so that there is no room in front of them.
         let view = probe.buffer.data();
         probe.buffer.consume(3);
         probe.stream().resume_reading();
-        fill_up_nothing(reactor);
+        some_turns(reactor);
         assert_eq!((&view[..], probe.buffer.len()), (&b"abcdefgh"[..], 5));
         drop(view);
         probe.stream().resume_reading();

@@ -8,7 +8,6 @@ use std::time::Duration;
 use nix::libc;
 
 use super::*;
-use crate::env::{Clock, VirtualClock};
 
 /// A stream to a peer that the test plays itself, with blocking calls.
 fn with_peer(
@@ -263,18 +262,46 @@ fn a_full_queue_refuses_as_a_whole_and_tells_when_there_is_room() {
 
 #[test]
 fn an_orderly_end_is_bounded_in_virtual_time() {
-    for ring in [true, false] {
-        let clock = Clock::Virtual(VirtualClock::default());
-        let config = ReactorConfig { ring, clock, ..ReactorConfig::new(CoreId(0)) };
-        let reactor = LocalReactor::new(config, memory()).unwrap();
+    with_both_virtual(|reactor, _| {
         // The peer neither reads nor closes.
-        let (probe, _peer) = with_peer(&reactor, SocketOptions::default(), Probe::new(8));
+        let (probe, _peer) = with_peer(reactor, SocketOptions::default(), Probe::new(8));
         probe.stream().send(b"bye", Some(1)).unwrap();
         probe.stream().shutdown(Duration::from_secs(3600));
-        while !probe.is_closed() {
-            reactor.turn();
-        }
+        until(reactor, "the stream is closed", || probe.is_closed());
         assert_eq!(*probe.closed.borrow(), [CloseReason::TimeLimit]);
         assert_eq!(*probe.sent.borrow(), [1]);
-    }
+    });
+}
+
+#[test]
+fn an_end_right_behind_the_last_bytes_is_seen() {
+    with_both(|reactor| {
+        let (probe, mut peer) = with_peer(reactor, SocketOptions::default(), Probe::new(64));
+        peer.write_all(b"last words").unwrap();
+        drop(peer);
+        assert_eq!(why(reactor, &probe), CloseReason::PeerClosed);
+        assert_eq!(*probe.read.borrow(), b"last words");
+    });
+}
+
+#[test]
+fn a_buffer_serves_one_stream_at_a_time() {
+    with_both(|reactor| {
+        let (first, mut peer) = with_peer(reactor, SocketOptions::default(), Probe::new(64));
+        some_turns(reactor);
+        let probe = Probe { buffer: first.buffer.clone(), ..Probe::new(1) };
+        let (second, mut other) = with_peer(reactor, SocketOptions::default(), probe);
+        if reactor.ring().is_some() {
+            // The first one's receive holds it.
+            other.write_all(b"other").unwrap();
+            some_turns(reactor);
+            assert!(second.read.borrow().is_empty());
+        }
+        peer.write_all(b"one").unwrap();
+        until(reactor, "the first has read", || *first.read.borrow() == b"one");
+        second.stream().abort();
+        until(reactor, "the second is closed", || second.is_closed());
+        first.stream().abort();
+        assert_eq!(why(reactor, &first), CloseReason::Aborted);
+    });
 }

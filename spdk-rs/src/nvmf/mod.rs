@@ -1,6 +1,7 @@
 //! The NVMe-oF target: devices of the block device layer, exported to other hosts.
 
 pub mod core_view;
+pub mod io;
 pub mod qpair;
 pub mod request;
 pub mod reservation;

@@ -61,6 +61,21 @@ impl Request {
         self.data_len
     }
 
+    /// The host-to-controller data, in however many buffers they came.
+    pub(super) fn buf(&self) -> &IoBuf {
+        &self.data
+    }
+
+    /// The command's place.
+    pub(super) fn place(&self) -> SlotRef {
+        self.slot
+    }
+
+    /// Gives the token up: the queue pair itself answers the command.
+    pub(super) fn forget(mut self) {
+        self.answered = true;
+    }
+
     /// Takes the host-to-controller data out.
     #[must_use]
     pub fn take_data(&mut self) -> IoBuf {

@@ -7,34 +7,37 @@
 //! * a command never fails for want of memory: it waits in its place;
 //! * after [`Qpair::transport_closed`] nothing is sent, and buffers live until the device is done.
 
+mod abort;
+mod carry;
 mod slots;
 mod state;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use self::slots::{Slots, Use};
 use super::core_view::{HostId, ListenerView, SubsystemView};
+use super::io::{self, Command};
 use super::request::Request;
 use super::service::{ControllerService, TargetService};
 use super::transport::{Capsule, ConnectionInfo, DisconnectReason, QpairTransport};
 use crate::NvmeStatus;
 use crate::bdev::IoBuf;
-use crate::nvme::spec::Cqe;
+use crate::nvme::spec::opcode::FABRICS;
+use crate::nvme::spec::opcode::fctype::CONNECT;
+use crate::nvme::spec::opcode::nvm::COMPARE;
+use crate::nvme::spec::{Cqe, FusedPart};
 use crate::reactor::Reactor;
 
 pub use self::slots::SlotRef;
 pub use self::state::{QpairState, QpairStats};
-
-/// Opcode of the fabrics commands.
-const FABRICS: u8 = 0x7f;
-/// Fabrics command type of Connect.
-const CONNECT: u8 = 0x01;
 
 /// What makes a connection a queue of a controller.
 pub struct Attachment {
@@ -81,7 +84,8 @@ pub enum AbortOutcome {
 
 /// What a queue pair has once it is attached.
 pub(super) struct Attached {
-    pub(super) controller: Rc<dyn ControllerService>,
+    /// Until the queue pair is gone.
+    controller: RefCell<Option<Rc<dyn ControllerService>>>,
     pub(super) cntlid: u16,
     pub(super) qid: u16,
     pub(super) queue_size: u32,
@@ -94,6 +98,7 @@ pub(super) struct Attached {
 ///
 /// The transport keeps one pointer and drops it after [`Qpair::transport_closed`].
 pub struct Qpair {
+    own: Weak<Qpair>,
     reactor: Rc<Reactor>,
     target: Arc<dyn TargetService>,
     info: ConnectionInfo,
@@ -101,13 +106,18 @@ pub struct Qpair {
     state: Cell<QpairState>,
     /// The transport has ended: nothing is sent any more.
     closed: Cell<bool>,
-    attached: RefCell<Option<Rc<Attached>>>,
+    /// The Connect that is being worked on.
+    connect: Cell<Option<SlotRef>>,
+    attached: OnceCell<Rc<Attached>>,
     slots: Slots,
     /// Entries of the submission queue, and the head that the host is told.
     queue_size: Cell<u32>,
     sq_head: Cell<u32>,
     /// The first command of a fused pair, until the next command comes.
     fused: RefCell<Option<Request>>,
+    half_pair: Cell<bool>,
+    /// Whether the reactor looks after this queue pair's waiting commands.
+    in_waiting_room: Cell<bool>,
     stats: QpairStats,
 }
 
@@ -120,18 +130,22 @@ impl Qpair {
         info: ConnectionInfo,
         transport: Rc<dyn QpairTransport>,
     ) -> Rc<Self> {
-        Rc::new(Self {
+        Rc::new_cyclic(|own| Self {
+            own: Weak::clone(own),
             reactor: Rc::clone(reactor),
             target: Arc::clone(target),
             info,
             transport,
             state: Cell::new(QpairState::New),
             closed: Cell::new(false),
-            attached: RefCell::new(None),
+            connect: Cell::new(None),
+            attached: OnceCell::new(),
             slots: Slots::new(),
             queue_size: Cell::new(2),
             sq_head: Cell::new(0),
             fused: RefCell::new(None),
+            half_pair: Cell::new(false),
+            in_waiting_room: Cell::new(false),
             stats: QpairStats::default(),
         })
     }
@@ -169,25 +183,25 @@ impl Qpair {
     /// The queue identifier; none before Connect has succeeded.
     #[must_use]
     pub fn qid(&self) -> Option<u16> {
-        self.attached().map(|attached| attached.qid)
+        self.attached.get().map(|attached| attached.qid)
     }
 
     /// The controller's number; none before Connect has succeeded.
     #[must_use]
     pub fn cntlid(&self) -> Option<u16> {
-        self.attached().map(|attached| attached.cntlid)
+        self.attached.get().map(|attached| attached.cntlid)
     }
 
     /// The controller; none before Connect has succeeded and after the end.
     #[must_use]
     pub fn controller(&self) -> Option<Rc<dyn ControllerService>> {
-        self.attached().map(|attached| Rc::clone(&attached.controller))
+        self.attached.get()?.controller.borrow().clone()
     }
 
     /// Entries of the submission queue; 0 before Connect has succeeded.
     #[must_use]
     pub fn queue_size(&self) -> u32 {
-        self.attached().map_or(0, |attached| attached.queue_size)
+        self.attached.get().map_or(0, |attached| attached.queue_size)
     }
 
     /// Commands that have no response yet.
@@ -196,8 +210,14 @@ impl Qpair {
         self.slots.used()
     }
 
-    pub(super) fn attached(&self) -> Option<Rc<Attached>> {
-        self.attached.borrow().clone()
+    /// The host; none before Connect has succeeded.
+    #[must_use]
+    pub fn host(&self) -> Option<HostId> {
+        self.attached.get().map(|attached| attached.host)
+    }
+
+    pub(super) fn attached_shared(&self) -> Option<Rc<Attached>> {
+        self.attached.get().cloned()
     }
 
     /// Whether responses can still be sent.
@@ -221,10 +241,13 @@ impl Qpair {
         }
         self.slots.grow(queue_size);
         self.queue_size.set(queue_size);
+        self.sq_head.set(0);
         let listener = subsystem.listener(self.info.listener);
         subsystem.add_qpair(self);
+        let controller = RefCell::new(Some(controller));
         let attached = Attached { controller, cntlid, qid, queue_size, subsystem, listener, host };
-        *self.attached.borrow_mut() = Some(Rc::new(attached));
+        // It was not set: a queue pair is connecting only before its first attachment.
+        let _ = self.attached.set(Rc::new(attached));
         self.state.set(QpairState::Connected);
         Ok(())
     }
@@ -237,34 +260,74 @@ impl Qpair {
     #[inline]
     pub fn execute(self: &Rc<Self>, capsule: Capsule) {
         let Some((at, slot)) = self.slots.take() else { return self.overrun() };
-        slot.tag.set(capsule.tag);
-        slot.cid.set(capsule.sqe.cid.get());
+        let Capsule { sqe, data, data_len, tag } = capsule;
+        slot.tag.set(tag);
+        slot.cid.set(sqe.cid.get());
+        slot.opcode.set(sqe.opcode);
         slot.usage.set(Use::Held);
         self.stats.commands.add(1);
-        let Capsule { sqe, data, data_len, .. } = capsule;
+        if self.state.get() == QpairState::Connected
+            && let Some(attached) = self.attached.get()
+            && attached.qid != 0
+            && sqe.opcode != FABRICS
+            && sqe.fused() == FusedPart::None
+            && !self.half_pair.get()
+        {
+            return self.start(attached, at, Command { sqe, data, data_len });
+        }
         self.dispatch(Request::new(self, at, sqe, data, data_len));
     }
 
+    /// What is not a plain I/O command.
+    #[inline(never)]
     fn dispatch(self: &Rc<Self>, request: Request) {
         let opcode = request.sqe().opcode;
-        match (self.state.get(), self.attached()) {
-            (QpairState::Connected, Some(attached)) => {
+        match (self.state.get(), self.attached.get(), self.controller()) {
+            (QpairState::Connected, Some(attached), Some(controller)) => {
                 if opcode == FABRICS {
-                    Rc::clone(&attached.controller).fabrics(request);
+                    controller.fabrics(request);
                 } else if attached.qid == 0 {
-                    Rc::clone(&attached.controller).admin(request);
+                    controller.admin(request);
                 } else {
-                    request.finish(NvmeStatus::INVALID_OPCODE);
+                    self.fuse(attached, request);
                 }
             }
-            (QpairState::New, _) if opcode == FABRICS && fabrics_type(&request) == CONNECT => {
+            (QpairState::New, ..) if opcode == FABRICS && fabrics_type(&request) == CONNECT => {
                 self.state.set(QpairState::Connecting);
+                self.connect.set(Some(request.place()));
                 Arc::clone(&self.target).connect(self, request);
             }
-            (QpairState::New | QpairState::Connecting, _) => {
+            (QpairState::New | QpairState::Connecting, ..) => {
                 request.finish(NvmeStatus::COMMAND_SEQUENCE_ERROR);
             }
             _ => request.finish(NvmeStatus::ABORTED_SQ_DELETION),
+        }
+    }
+
+    /// An I/O command that is a part of a fused pair, or comes after the first of one.
+    fn fuse(self: &Rc<Self>, attached: &Rc<Attached>, mut request: Request) {
+        self.half_pair.set(false);
+        let (first, part) = (self.fused.take(), request.sqe().fused());
+        match first {
+            Some(first) if part == FusedPart::Second => return io::pair(attached, first, request),
+            // Whatever else comes, the first command has lost its partner.
+            Some(first) => first.finish(NvmeStatus::ABORTED_MISSING_FUSED),
+            None => {}
+        }
+        match part {
+            FusedPart::None => {
+                let (at, sqe, data_len) = (request.place(), *request.sqe(), request.data_len());
+                let data = request.take_data();
+                request.forget();
+                self.start(attached, at, Command { sqe, data, data_len });
+            }
+            FusedPart::First if request.sqe().opcode == COMPARE => {
+                self.half_pair.set(true);
+                *self.fused.borrow_mut() = Some(request);
+            }
+            FusedPart::First => request.finish(NvmeStatus::INVALID_OPCODE),
+            FusedPart::Second => request.finish(NvmeStatus::ABORTED_MISSING_FUSED),
+            FusedPart::Reserved => request.finish(NvmeStatus::INVALID_FIELD),
         }
     }
 
@@ -275,8 +338,9 @@ impl Qpair {
 
     /// Sends the response of a command and frees its place. Nothing happens when the command has
     /// ended already.
+    #[inline]
     pub(super) fn respond(
-        self: &Rc<Self>,
+        &self,
         at: SlotRef,
         status: NvmeStatus,
         result: u64,
@@ -297,11 +361,19 @@ impl Qpair {
             return self.maybe_gone();
         }
         let head = self.advance_head();
+        if self.connect.get() == Some(at) {
+            self.connect_ended();
+        }
+        self.transport.respond(tag, Cqe::new(cid, head, status, result), data, data_len);
+    }
+
+    #[cold]
+    fn connect_ended(&self) {
+        self.connect.set(None);
         if self.state.get() == QpairState::Connecting {
             // Connect was refused: the host may try again on this connection.
             self.state.set(QpairState::New);
         }
-        self.transport.respond(tag, Cqe::new(cid, head, status, result), data, data_len);
     }
 
     /// The submission queue's head after one more command has ended.
@@ -331,39 +403,23 @@ impl Qpair {
         self.state.set(QpairState::Disconnecting);
         self.drop_waiting();
         drop(self.fused.take());
-        if let Some(attached) = self.attached() {
+        if let Some(attached) = self.attached.get() {
             attached.subsystem.remove_qpair(self);
-            attached.controller.closing(self);
+        }
+        if let Some(controller) = self.controller() {
+            controller.closing(self);
         }
         self.maybe_gone();
     }
 
-    fn maybe_gone(self: &Rc<Self>) {
+    fn maybe_gone(&self) {
         if self.slots.used() != 0 || self.state.get() != QpairState::Disconnecting {
             return;
         }
         self.state.set(QpairState::Gone);
-        if let Some(attached) = self.attached.take() {
-            attached.controller.gone(self);
-        }
-    }
-
-    /// Aborts the command with an identifier, if it has not begun. Those that a device has begun
-    /// are not aborted, since no device here can abandon one.
-    pub fn abort(self: &Rc<Self>, cid: u16) -> AbortOutcome {
-        if let Some(at) = self.slots.take_waiting(|slot| slot.cid.get() == cid) {
-            self.respond(at, NvmeStatus::ABORTED_BY_REQUEST, 0, IoBuf::None, 0);
-            return AbortOutcome::Aborted;
-        }
-        let fused = self.fused.borrow_mut().take_if(|first| first.sqe().cid.get() == cid);
-        if let Some(first) = fused {
-            first.finish(NvmeStatus::ABORTED_BY_REQUEST);
-            return AbortOutcome::Aborted;
-        }
-        if self.slots.in_use().any(|slot| slot.cid.get() == cid) {
-            AbortOutcome::NotAborted
-        } else {
-            AbortOutcome::NotFound
+        let controller = self.attached.get().and_then(|attached| attached.controller.take());
+        if let (Some(controller), Some(own)) = (controller, self.own.upgrade()) {
+            controller.gone(&own);
         }
     }
 }

@@ -4,8 +4,7 @@ use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use super::super::core_view::NsView;
-use crate::bdev::IoBuf;
-use crate::nvme::spec::Sqe;
+use super::super::io::Command;
 
 /// Places before Connect: one for it, and one to answer a host that does not wait.
 const EARLY: usize = 2;
@@ -26,7 +25,7 @@ pub struct SlotRef {
 impl SlotRef {
     /// As the tag of an I/O.
     #[inline(always)]
-    pub(super) fn tag(self) -> u64 {
+    pub(crate) fn tag(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
@@ -58,14 +57,13 @@ pub(super) struct Slot {
     pub(super) tag: Cell<u32>,
     pub(super) cid: Cell<u16>,
     pub(super) usage: Cell<Use>,
+    pub(super) opcode: Cell<u8>,
     /// Bytes that go to the host when the device has ended with success.
     pub(super) reply_len: Cell<u32>,
     /// The namespace, while it counts as in flight there.
     pub(super) ns: Cell<Option<Rc<NsView>>>,
     /// Of a command that waits.
-    pub(super) sqe: Cell<Sqe>,
-    pub(super) data: Cell<IoBuf>,
-    pub(super) data_len: Cell<u32>,
+    pub(super) waiting: Cell<Option<Command>>,
 }
 
 impl Slot {
@@ -76,11 +74,10 @@ impl Slot {
             tag: Cell::new(0),
             cid: Cell::new(0),
             usage: Cell::new(Use::Free),
+            opcode: Cell::new(0),
             reply_len: Cell::new(0),
             ns: Cell::new(None),
-            sqe: Cell::new(Sqe::default()),
-            data: Cell::new(IoBuf::None),
-            data_len: Cell::new(0),
+            waiting: Cell::new(None),
         }
     }
 }
@@ -194,18 +191,14 @@ impl Slots {
         Some((SlotRef { index: head, generation: slot.generation.get() }, slot))
     }
 
-    /// A command that waits and meets a condition, taken off the list.
-    pub(super) fn take_waiting(&self, mut is: impl FnMut(&Slot) -> bool) -> Option<SlotRef> {
-        let (mut found, mut others) = (None, Vec::new());
+    /// Takes the commands that wait and meet a condition.
+    pub(super) fn take_waiting(&self, mut is: impl FnMut(&Slot) -> bool) -> Vec<SlotRef> {
+        let (mut taken, mut others) = (Vec::new(), Vec::new());
         while let Some((at, slot)) = self.next_waiting() {
-            if found.is_none() && is(slot) {
-                found = Some(at);
-            } else {
-                others.push((at, slot));
-            }
+            if is(slot) { taken.push(at) } else { others.push((at, slot)) }
         }
         others.into_iter().for_each(|(at, slot)| self.wait(at, slot, false));
-        found
+        taken
     }
 
     /// The places in use.

@@ -70,7 +70,7 @@ fn a_loan_is_the_devices_memory_and_comes_back() {
     ends.submit(&handle, read(0)).unwrap();
     ends.submit(&handle, read(8)).unwrap();
     reactor.turn();
-    let loans: Vec<_> = ends.0.take().into_iter().map(|(status, buf)| (status, buf)).collect();
+    let loans = ends.0.take();
     let bases: Vec<_> = loans.iter().map(|(_, buf)| buf.io_vecs()[0].base().addr()).collect();
     assert_eq!(bases[1] - bases[0], 4096, "neighbours on the medium are neighbours in memory");
     assert!(loans.iter().all(|(status, buf)| status.is_success() && buf.len() == 4096));

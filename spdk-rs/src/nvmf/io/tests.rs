@@ -38,7 +38,7 @@ fn export(rig: &Rig) -> (Arc<Bdev>, Arc<Control>) {
 }
 
 fn pattern(len: usize, seed: u8) -> Vec<u8> {
-    (0..len).map(|at| (at % 251) as u8 ^ seed).collect()
+    (0..=250).cycle().take(len).map(|byte: u8| byte ^ seed).collect()
 }
 
 #[test]

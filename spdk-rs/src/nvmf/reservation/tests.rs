@@ -1,6 +1,5 @@
 //! Reservations: the state machine, the table of rights, what persists, and commands of hosts.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use proptest::prelude::*;
@@ -94,10 +93,13 @@ enum Who {
     Holder,
 }
 
+/// A type of reservation, and who may read and write.
+type Row = (ReservationType, [(Who, bool, bool); 3]);
+
 /// "Command Behavior in the Presence of a Reservation": per type, for a host that is not
 /// registered, for a registrant and for the holder, whether reads and writes are allowed.
 #[rustfmt::skip]
-const TABLE: [(ReservationType, [(Who, bool, bool); 3]); 6] = {
+const TABLE: [Row; 6] = {
     use Who::{Holder, Registrant, Stranger};
     [
         (WriteExclusive,                 [(Stranger, true,  false), (Registrant, true,  false), (Holder, true, true)]),
@@ -627,5 +629,4 @@ fn reservations_persist_when_a_host_says_so() {
             assert_eq!(persist::load(&path, device).unwrap(), ReservationState::default());
         }
     }
-    let _: Option<Arc<NsReservations>> = None;
 }

@@ -600,6 +600,26 @@ fn a_preempt_and_abort_leaves_nothing_in_flight() {
 }
 
 #[test]
+fn a_preempt_and_abort_waits_for_a_connection_that_is_closed() {
+    let rig = Rig::new();
+    let (bdev, control) = device::create(rig.reactor.memory(), 64, ALL);
+    rig.add(1, &bdev, OpenMode::ReadWrite);
+    let (one, two) = (rig.host_of(1, 16), rig.host_of(2, 16));
+    assert_eq!(one.register(RegisterControl(0), 0, 10), OK);
+    assert_eq!(two.register(RegisterControl(0), 0, 20), OK);
+    control.hold.store(true, SeqCst);
+    one.send(write(3), &[1; 512]);
+    one.close();
+    let data = AcquireData { crkey: 20.into(), prkey: 10.into() };
+    let preempt = Host::acquire_sqe(racqa::PREEMPT_AND_ABORT, WriteExclusive);
+    let preempt = two.send(preempt, data.as_bytes());
+    two.turns(50);
+    assert!(two.answer(preempt).is_none(), "the write of the host that is gone may still happen");
+    control.hold.store(false, SeqCst);
+    assert_eq!(two.wait(preempt).status(), OK);
+}
+
+#[test]
 fn reservations_persist_when_a_host_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ptpl.json");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::host::{Digests, Got, Host, block, pattern};
 use super::rig::Rig;
 use crate::NvmeStatus;
+use crate::nvme::spec::SglDescriptor;
 use crate::nvmf::tcp::TcpOptions;
 
 const PLAIN: Digests = Digests { header: false, data: false };
@@ -46,7 +47,9 @@ fn a_connection_that_stops_in_the_middle_is_ended_and_an_idle_one_is_not() {
             host.send(&bytes[..30]);
         },
         |host| {
-            let bytes = host.capsule(&block(1, 0, 8), &pattern(4096, 0));
+            let mut sqe = block(1, 0, 8);
+            sqe.dptr = SglDescriptor::in_capsule(0, 4096);
+            let bytes = host.capsule(&sqe, &pattern(4096, 0));
             host.send(&bytes[..2000]);
         },
         |host| {

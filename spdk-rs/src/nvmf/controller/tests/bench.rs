@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
 
@@ -89,7 +89,8 @@ impl ListenerHandle for Place {
 /// The target's end of a connection.
 #[derive(Default)]
 struct Wire {
-    qpair: RefCell<Weak<Qpair>>,
+    /// Kept until the connection is closed, as a transport does.
+    qpair: RefCell<Option<Rc<Qpair>>>,
     answers: RefCell<Vec<(u32, Cqe, Vec<u8>)>>,
     closed: Cell<Option<DisconnectReason>>,
 }
@@ -102,7 +103,7 @@ impl QpairTransport for Wire {
 
     fn disconnect(&self, why: DisconnectReason) {
         assert!(self.closed.replace(Some(why)).is_none(), "disconnected twice");
-        let qpair = self.qpair.borrow().upgrade().unwrap();
+        let Some(qpair) = self.qpair.take() else { return };
         let reactor = Rc::clone(qpair.reactor());
         reactor.spawn("close", async move { qpair.transport_closed() });
     }
@@ -194,6 +195,7 @@ impl Host<'_> {
 
     /// The host closes the connection.
     pub(in crate::nvmf) fn hang_up(&self) {
+        self.wire.qpair.take();
         self.qpair.transport_closed();
     }
 }
@@ -297,7 +299,7 @@ impl Bench {
         let service: Arc<dyn TargetService> = Arc::<Target>::clone(&self.target);
         let transport: Rc<dyn QpairTransport> = Rc::<Wire>::clone(&wire);
         let qpair = Qpair::new(&service, &self.reactor, info, transport);
-        *wire.qpair.borrow_mut() = Rc::downgrade(&qpair);
+        *wire.qpair.borrow_mut() = Some(Rc::clone(&qpair));
         Host { bench: self, qpair, wire, next: Cell::new(1) }
     }
 

@@ -204,7 +204,7 @@ fn ten_thousand_controllers_leave_nothing() {
         let (status, cntlid) = host.connect(&admin);
         assert!(status.is_success());
         if round % 2 == 0 {
-            host.set_cc(ENABLE);
+            assert!(host.set_cc(ENABLE).is_success());
             host.send(Sqe::new(opcode::ASYNC_EVENT_REQUEST, 0), &[], 0);
             bench.io(u16::try_from(cntlid).unwrap(), 1);
         }

@@ -12,6 +12,7 @@ pub mod reservation;
 pub mod service;
 pub mod subsystem;
 pub mod target;
+pub mod tcp;
 pub mod transport;
 
 pub use ana::{ANA_STATES, AnaStates, ana_state_name};

@@ -118,6 +118,30 @@ fn writes_wait_for_memory_and_none_fails() {
 }
 
 #[test]
+fn memory_that_waited_for_a_lost_host_serves_the_next() {
+    let options = TcpOptions { shared_buffers: 1, ..TcpOptions::default() };
+    let rig = Rig::with(options, 8 << 20, 1, "127.0.0.1:0");
+    for _ in 0..3 {
+        let (admin, mut io) = rig.host(PLAIN, 32);
+        // The first takes all there is; the others wait for it.
+        for at in 0..3 {
+            io.submit_moved(block(1, at * 256, 256), 131_072);
+        }
+        io.ready();
+        drop((admin, io));
+        rig.until_connections(0);
+    }
+    let (admin, mut io) = rig.host(PLAIN, 32);
+    let data = pattern(131_072, 6);
+    io.submit_moved(block(1, 0, 256), data.len());
+    let r2t = io.ready();
+    io.give(&r2t, &data, 131_072);
+    assert_eq!(io.response().status(), NvmeStatus::SUCCESS);
+    drop((admin, io));
+    rig.end();
+}
+
+#[test]
 fn without_any_memory_commands_wait_until_there_is_some() {
     let rig = Rig::with(TcpOptions::default(), 8 << 20, 1, "127.0.0.1:0");
     let (admin, mut io) = rig.host(PLAIN, 128);

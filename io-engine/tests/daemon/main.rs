@@ -4,5 +4,7 @@ mod files;
 mod harness;
 mod lifecycle;
 mod methods;
+mod nvme;
+mod nvmf;
 mod refusals;
 mod start;

@@ -1,11 +1,12 @@
 //! The NVMe-oF target's methods: results, refusals, and what the configuration file and the end do.
 
 use std::net::TcpStream;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, command, told};
+use crate::harness::{BINARY, Daemon, told};
 
 const NQN: &str = "nqn.2016-06.io.spdk:cnode1";
 const HOST: &str = "nqn.2016-06.io.spdk:host1";
@@ -475,7 +476,7 @@ fn an_export_tells_what_to_type_and_ends_in_order() {
     let dir = tempfile::tempdir().expect("a directory");
     let socket = dir.path().join("rpc.sock");
     let args = ["malloc:///m?size_mb=1", "null:///n?size_mb=2", "--listen", "127.0.0.1:0"];
-    let mut export = std::process::Command::new(crate::harness::BINARY);
+    let mut export = Command::new(BINARY);
     export.arg("export").args(args).args(["--no-huge", "-s", "4", "-L", "info", "-r"]).arg(&socket);
     let output = dir.path().join("out");
     export.stdout(std::fs::File::create(&output).expect("a file"));
@@ -503,11 +504,12 @@ fn an_export_tells_what_to_type_and_ends_in_order() {
 #[test]
 fn an_export_that_cannot_be_says_why() {
     let dir = tempfile::tempdir().expect("a directory");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let taken = taken.local_addr().expect("an address").to_string();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = held.local_addr().expect("an address").to_string();
     let missing = format!("aio://{}", dir.path().join("missing").display());
     for (args, code, words) in [
         (vec!["malloc:///m?size_mb=1", "--listen", "192.0.2.1:4420"], 4, "cannot listen on"),
+        (vec!["malloc:///m?size_mb=1", "--listen", taken.as_str()], 4, "cannot listen on"),
         (vec!["malloc:///m?size=1"], 3, "unknown parameter `size`"),
         (vec![missing.as_str()], 4, "missing"),
         (vec!["malloc:///m?size_mb=1", "--nqn", DISCOVERY], 3, "exists already"),
@@ -517,13 +519,10 @@ fn an_export_that_cannot_be_says_why() {
             "exists already",
         ),
     ] {
-        let mut export = std::process::Command::new(crate::harness::BINARY);
+        let mut export = Command::new(BINARY);
         export.arg("export").args(&args).args(["--no-huge", "-s", "4"]);
         let (got, error) = told(export.output().expect("the binary runs"));
         assert_eq!(got, Some(code), "{args:?}: {error}");
         assert!(error.contains(words), "{args:?}: {error}");
     }
-    // A port that somebody listens on. The binary's own check of arguments is not of interest.
-    let _unused = command;
-    let _held = std::net::TcpListener::bind(&taken);
 }

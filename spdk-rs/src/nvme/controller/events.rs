@@ -37,8 +37,11 @@ pub(super) fn listen(link: &Rc<Link>) {
 
 /// Waits for one event; none when the controller gives none.
 fn request(link: &Rc<Link>) -> impl Future<Output = Option<u32>> + use<> {
-    let waiting = link.endless(Sqe::new(opcode::admin::ASYNC_EVENT_REQUEST, 0));
-    async move { waiting.await.ok().ok().map(|(result, _)| low(result)) }
+    let (awaited, queue) = link.parts();
+    async move {
+        let sqe = Sqe::new(opcode::admin::ASYNC_EVENT_REQUEST, 0);
+        awaited.execute(&queue, sqe, None).await.ok().ok().map(|(result, _)| low(result))
+    }
 }
 
 /// What an event is about: type in bits 2:0, information in 15:8, log page in 23:16.

@@ -218,9 +218,9 @@ impl Link {
         answer.ok().map_err(|status| LinkError::Refused { what, status })
     }
 
-    /// Sends a command for which the controller may take any time.
-    pub(super) async fn endless(&self, sqe: Sqe) -> super::admin::Answer {
-        self.awaited.execute(&self.queue, sqe, None).await
+    /// What an endless command needs, without the association.
+    pub(super) fn parts(&self) -> (Rc<Awaited>, Rc<dyn QueuePair>) {
+        (Rc::clone(&self.awaited), Rc::clone(&self.queue))
     }
 
     /// Sends a command as it is, with the answer as it is.

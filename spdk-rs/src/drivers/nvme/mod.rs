@@ -3,14 +3,15 @@
 mod api;
 
 pub use api::{
-    AttachOptions, ControllerInfo, ControllerState, Discovered, DiscoveryInfo, IoPathInfo,
-    MultipathMode, MultipathPolicy, NamespaceIds, NvmeError, PathInfo,
+    AttachOptions, ControllerInfo, ControllerState, DiscoveryInfo, IoPathInfo, MultipathMode,
+    MultipathPolicy, NvmeError, PathInfo,
 };
 
 use std::sync::Arc;
 
 use crate::bdev::Registry;
 use crate::nvme::TransportId;
+use crate::nvme::controller::Discovered;
 use crate::reactor::ReactorHandle;
 
 /// The controllers of an engine. Every method may be called from any thread that is no reactor.

@@ -193,6 +193,11 @@ impl Link {
         &self.info
     }
 
+    /// Where the controller is.
+    pub(super) fn trid(&self) -> &TransportId {
+        &self.info.trid
+    }
+
     pub(super) fn signal(&self) -> &Rc<Signal> {
         &self.signal
     }

@@ -3,6 +3,7 @@
 //! A command that was taken ends exactly once: [`CommandOwner::command_done`] is called with its
 //! tag when the transport touches the command's memory no more. When the connection is lost that
 //! is so for every outstanding command, with [`NvmeStatus::ABORTED_SQ_DELETION`].
+#![allow(unsafe_code, reason = "a command names its memory by address")]
 
 use std::rc::Rc;
 

@@ -121,6 +121,7 @@ pub fn create(
                     blocks_max: 32,
                     segments_max: 4,
                     boundary_blocks: 48,
+                    ..Default::default()
                 },
                 ..FaultyOptions::new("dut")
             };

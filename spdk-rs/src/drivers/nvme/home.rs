@@ -302,6 +302,8 @@ impl Home {
     /// Compares the controller's namespaces with what is known.
     async fn scan(&self, link: &Rc<Link>) -> Result<Result<Vec<String>, String>, LinkError> {
         if self.controller.trid.is_discovery() {
+            // It may have changed while nobody listened.
+            self.shared.discovery_changed(&self.controller);
             return Ok(Ok(Vec::new()));
         }
         let namespaces = link.namespaces().await?;

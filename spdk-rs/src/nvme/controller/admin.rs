@@ -57,11 +57,6 @@ impl CommandOwner for Awaited {
 }
 
 impl Awaited {
-    /// Commands that have not ended.
-    pub(crate) fn len(&self) -> usize {
-        self.commands.borrow().len()
-    }
-
     /// Sends a command and waits for its end; first for room, when the queue is full.
     #[expect(unsafe_code, reason = "hands the buffer's memory to the queue")]
     pub(crate) async fn execute(

@@ -76,10 +76,4 @@ impl LinkError {
     pub(crate) fn data(what: &'static str, why: &ReadError) -> Self {
         Self::Data { what, why: why.to_string() }
     }
-
-    /// Whether another attempt would fail in the same way.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::Refused { status, .. } if status.do_not_retry())
-    }
 }

@@ -5,11 +5,12 @@
 //! have events reported, keep it alive. Whatever fails ends the association; a new one begins at
 //! the first step.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::channel::oneshot;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::admin::Awaited;
@@ -112,6 +113,7 @@ pub(crate) struct Link {
     queue: Rc<dyn QueuePair>,
     awaited: Rc<Awaited>,
     signal: Rc<Signal>,
+    end: Rc<AdminEnd>,
     info: Arc<LinkInfo>,
     /// Admin commands take this long at the most.
     limit: Option<Duration>,
@@ -121,12 +123,27 @@ pub(crate) struct Link {
 struct AdminEnd {
     signal: Rc<Signal>,
     ended: Cell<bool>,
+    waiting: RefCell<Vec<oneshot::Sender<()>>>,
+}
+
+/// Closes a queue pair unless it is kept: whoever gives a connection up on the way leaves nothing.
+struct CloseGuard(Option<Rc<dyn QueuePair>>);
+
+impl Drop for CloseGuard {
+    fn drop(&mut self) {
+        if let Some(queue) = self.0.take() {
+            queue.close("the controller could not be set up");
+        }
+    }
 }
 
 impl QueueListener for AdminEnd {
     fn queue_closed(&self, why: &str) {
         tracing::debug!(why, "an admin queue has ended");
         self.ended.set(true);
+        for waiting in self.waiting.take() {
+            let _ = waiting.send(());
+        }
         self.signal.raise(Events::CLOSED);
     }
 }
@@ -153,7 +170,8 @@ impl Link {
         step: &Cell<Step>,
     ) -> Result<Rc<Self>, LinkError> {
         step.set(Step::Connect);
-        let end = Rc::new(AdminEnd { signal: Rc::clone(signal), ended: Cell::new(false) });
+        let (ended, waiting) = (Cell::new(false), RefCell::default());
+        let end = Rc::new(AdminEnd { signal: Rc::clone(signal), ended, waiting });
         let parameters = QueueParameters {
             entries: options.admin_queue_size,
             in_capsule_max: ADMIN_IN_CAPSULE_MAX,
@@ -161,30 +179,41 @@ impl Link {
             data_digest: options.ddgst,
             timeout: options.connect_timeout(),
         };
-        let queue = transport::connect(reactor, trid, &parameters, end).await?;
+        let listener: Rc<dyn QueueListener> = Rc::<AdminEnd>::clone(&end);
+        let queue = transport::connect(reactor, trid, &parameters, listener).await?;
+        let mut guard = CloseGuard(Some(Rc::clone(&queue)));
         let awaited = Rc::default();
         let limit = options.connect_timeout().max(SETUP_LIMIT_MIN);
         let setup = Setup { reactor, trid, options, queue, awaited, limit };
-        match setup.run(kind, step).await {
-            Ok(info) => {
-                let limit = Some(options.timeout_admin_us).filter(|&us| us != 0);
-                let link = Rc::new(Self {
-                    reactor: Rc::clone(reactor),
-                    queue: setup.queue,
-                    awaited: setup.awaited,
-                    signal: Rc::clone(signal),
-                    info: Arc::new(info),
-                    limit: limit.map(Duration::from_micros),
-                });
-                step.set(Step::Working);
-                events::listen(&link);
-                link.keep_alive();
-                Ok(link)
-            }
-            Err(error) => {
-                setup.queue.close("the controller could not be set up");
-                Err(error)
-            }
+        let info = setup.run(kind, step).await?;
+        guard.0 = None;
+        let limit = Some(options.timeout_admin_us).filter(|&us| us != 0);
+        let link = Rc::new(Self {
+            reactor: Rc::clone(reactor),
+            queue: setup.queue,
+            awaited: setup.awaited,
+            signal: Rc::clone(signal),
+            end,
+            info: Arc::new(info),
+            limit: limit.map(Duration::from_micros),
+        });
+        step.set(Step::Working);
+        events::listen(&link);
+        link.keep_alive();
+        Ok(link)
+    }
+
+    /// Whether the association has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.end.ended.get()
+    }
+
+    /// Waits until the association has ended.
+    pub(crate) async fn closed(&self) {
+        if !self.is_closed() {
+            let (tell, told) = oneshot::channel();
+            self.end.waiting.borrow_mut().push(tell);
+            let _ = told.await;
         }
     }
 
@@ -255,11 +284,6 @@ impl Link {
     /// Ends the association at once.
     pub(crate) fn close(&self, why: &str) {
         self.queue.close(why);
-    }
-
-    /// Admin commands that have not ended.
-    pub(crate) fn outstanding(&self) -> usize {
-        self.awaited.len()
     }
 
     /// Tells the controller at half its time that the host is there.

@@ -58,15 +58,35 @@ pub(crate) async fn connect(
     // The queue is empty: there is room.
     let _ = stream.send(&space[..len], None);
     let stream = pair.stream.get_or_init(|| stream);
+    let guard = GiveUp(Some(stream));
     let answer = match select(told, Box::pin(sleep(limit))).await {
         Either::Left((answer, _)) => answer.unwrap_or_else(|_| Err("it ended".to_owned())),
         Either::Right(_) => {
-            stream.abort();
             return Err(LinkError::Timeout { what: "connection request", after: limit });
         }
     };
     match answer {
-        Ok(()) => Ok(pair),
+        Ok(()) => {
+            guard.keep();
+            Ok(pair)
+        }
         Err(why) => Err(LinkError::Handshake { why }),
+    }
+}
+
+/// Ends a connection when whoever sets it up gives up.
+struct GiveUp<'a>(Option<&'a Rc<Stream>>);
+
+impl GiveUp<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        if let Some(stream) = self.0 {
+            stream.abort();
+        }
     }
 }

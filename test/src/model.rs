@@ -317,7 +317,9 @@ impl Model<'_> {
                     IoBuf::List(list) => {
                         list.bufs().iter().flat_map(|buf| buf.as_slice()).copied().collect()
                     }
-                    IoBuf::None => anyhow::bail!("{}: the buffer is gone", name()),
+                    IoBuf::None | IoBuf::Lent(_) => {
+                        anyhow::bail!("{}: the buffer is gone", name())
+                    }
                 };
                 self.shadow.check(&io.target, &found).with_context(name)?;
             }

@@ -23,7 +23,7 @@ impl ReadSpace {
     /// Pieces that can be pushed.
     pub const PIECES_MAX: usize = 8;
 
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         let iovs = [IoVec::EMPTY; Self::PIECES_MAX + 1];
         Self { iovs, count: 0, direct_bytes: 0, buffer: None, lent: false }
     }
@@ -57,7 +57,7 @@ impl ReadSpace {
     }
 
     /// Forgets all pieces. No receive that names them is in flight.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if let Some(buffer) = self.buffer.take()
             && self.lent
         {
@@ -67,7 +67,7 @@ impl ReadSpace {
     }
 
     /// The pieces with the free part of the buffer behind them, and their bytes in all.
-    pub(super) fn seal(&mut self) -> (&mut [IoVec], usize) {
+    pub(crate) fn seal(&mut self) -> (&mut [IoVec], usize) {
         let mut bytes = self.direct_bytes;
         if let Some(buffer) = &self.buffer {
             let free = buffer.make_room();
@@ -83,7 +83,7 @@ impl ReadSpace {
     }
 
     /// Accounts what arrived.
-    pub(super) fn fill(&self, bytes: usize) {
+    pub(crate) fn fill(&self, bytes: usize) {
         let beyond = bytes.saturating_sub(self.direct_bytes);
         if let Some(buffer) = &self.buffer {
             debug_assert!(beyond == 0 || self.lent);

@@ -306,12 +306,7 @@ impl Payload {
     }
 
     /// Advances by `bytes`, at most what is left, piece by piece.
-    fn each_piece(
-        &mut self,
-        table: &[IoVec],
-        bytes: usize,
-        mut see: impl FnMut(&mut Self, IoVec),
-    ) {
+    fn each_piece(&mut self, table: &[IoVec], bytes: usize, mut see: impl FnMut(&mut Self, IoVec)) {
         let mut bytes = bytes.min(self.left);
         while bytes != 0 {
             let Some(entry) = table.get(self.piece) else { return };

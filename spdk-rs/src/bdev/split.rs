@@ -3,12 +3,12 @@
 
 use std::ptr::NonNull;
 
+use super::IoType;
 use super::buf::IoBuf;
 use super::channel::Channel;
 use super::core::{NO_SLOT, Request};
 use super::io::{BdevIo, IoFlags};
 use super::slot::{Done, INLINE_IOVS, IoSlot, SplitState};
-use super::IoType;
 use crate::NvmeStatus;
 use crate::env::IoVec;
 

@@ -85,12 +85,8 @@ pub(super) fn block(io: &BdevIo, opcode: u8, nsid: u32) -> Sqe {
 fn other_command(io: &mut BdevIo, nsid: u32) -> Result<(Sqe, CommandData), NvmeStatus> {
     match io.kind() {
         IoType::Flush => Ok((Sqe::new(opcode::nvm::FLUSH, nsid), CommandData::None)),
-        IoType::Compare => {
-            Ok((block(io, opcode::nvm::COMPARE, nsid), CommandData::of(io.iovs())))
-        }
-        IoType::WriteZeroes => {
-            Ok((block(io, opcode::nvm::WRITE_ZEROES, nsid), CommandData::None))
-        }
+        IoType::Compare => Ok((block(io, opcode::nvm::COMPARE, nsid), CommandData::of(io.iovs()))),
+        IoType::WriteZeroes => Ok((block(io, opcode::nvm::WRITE_ZEROES, nsid), CommandData::None)),
         IoType::Unmap => {
             let blocks = u32::try_from(io.num_blocks()).map_err(|_| NvmeStatus::INVALID_FIELD)?;
             let range = DsmRange::new(io.offset_blocks(), blocks);

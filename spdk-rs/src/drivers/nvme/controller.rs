@@ -1,7 +1,10 @@
 //! A controller that is attached, as all threads see it.
 
 use std::sync::Arc;
-#[expect(clippy::disallowed_types, reason = "attaching, connecting and listing are control plane")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "attaching, connecting and listing are control plane"
+)]
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 

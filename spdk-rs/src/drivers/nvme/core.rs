@@ -29,11 +29,7 @@ impl NvmeCore {
     }
 
     /// The core's queue of a controller, made at first use.
-    pub(super) fn queue(
-        &self,
-        reactor: &Rc<Reactor>,
-        controller: &Arc<Controller>,
-    ) -> Rc<IoQueue> {
+    pub(super) fn queue(&self, reactor: &Rc<Reactor>, controller: &Arc<Controller>) -> Rc<IoQueue> {
         let mut queues = self.queues.borrow_mut();
         if let Some(queue) = queues.get(&controller.id).and_then(Weak::upgrade) {
             return queue;

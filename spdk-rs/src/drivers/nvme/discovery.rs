@@ -87,8 +87,7 @@ impl NvmeDriver {
     ) -> Result<Arc<Controller>, NvmeError> {
         options.controller.check()?;
         let home_reactor = self.shared.next_home().ok_or(NvmeError::NoReactor)?;
-        let controller =
-            Controller::new(name, trid, &options.controller, home_reactor.clone());
+        let controller = Controller::new(name, trid, &options.controller, home_reactor.clone());
         super::attach::start(&self.shared, &controller).await?;
         Ok(controller)
     }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-#[expect(clippy::disallowed_types, reason = "attaching, scanning and listing are control plane")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "attaching, scanning and listing are control plane"
+)]
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -79,7 +82,11 @@ impl Shared {
     }
 
     /// Adds a controller to the group of its name, which is made if need be.
-    pub(super) fn add(&self, controller: &Arc<Controller>, group: (MultipathMode, MultipathPolicy)) {
+    pub(super) fn add(
+        &self,
+        controller: &Arc<Controller>,
+        group: (MultipathMode, MultipathPolicy),
+    ) {
         let (mode, policy) = group;
         let empty = Group { mode, policy, controllers: Vec::new(), members: BTreeMap::new() };
         let mut groups = self.groups();
@@ -141,11 +148,8 @@ impl Shared {
         self.remove_others(reactor, controller, &present).await;
         for namespace in namespaces {
             let ana = states.of(namespace.nsid, namespace.group);
-            let path = Path {
-                controller: Arc::clone(controller),
-                namespace: namespace.clone(),
-                ana,
-            };
+            let path =
+                Path { controller: Arc::clone(controller), namespace: namespace.clone(), ana };
             if let Err(why) = self.update_one(reactor, path).await {
                 tracing::warn!(controller = controller.name, nsid = namespace.nsid, why, "unused");
                 trouble = trouble.or(Some(why));

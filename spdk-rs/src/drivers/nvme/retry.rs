@@ -114,8 +114,7 @@ mod tests {
         for bits in 0..0x800_u16 {
             let status = NvmeStatus::from_bits(bits);
             let again = verdict(&answered(status), IoType::Write, FRESH);
-            let never =
-                verdict(&answered(status.with_do_not_retry(true)), IoType::Write, FRESH);
+            let never = verdict(&answered(status.with_do_not_retry(true)), IoType::Write, FRESH);
             let stays = status.is_success()
                 || status.with_do_not_retry(true) == NvmeStatus::COMPARE_FAILURE;
             assert_eq!(matches!(again, Verdict::End(_)), stays, "{status}");

@@ -22,7 +22,9 @@ use super::signal::{Events, Signal};
 use super::transport::{self, QueueParameters};
 use crate::env::DmaBuf;
 use crate::nvme::TransportId;
-use crate::nvme::spec::fabrics::{Connect, ConnectAttributes, ConnectData, ConnectSuccess, Property};
+use crate::nvme::spec::fabrics::{
+    Connect, ConnectAttributes, ConnectData, ConnectSuccess, Property,
+};
 use crate::nvme::spec::feature::{NumberOfQueues, SetFeaturesCdw10, fid};
 use crate::nvme::spec::identify::{
     IDENTIFY_LEN, IdentifyController, IdentifyControllerNvm, cns, csi,
@@ -508,15 +510,11 @@ pub(super) fn zeroed(reactor: &Rc<Reactor>, bytes: usize) -> Result<DmaBuf, Link
 }
 
 /// A structure at the front of a buffer.
-pub(super) fn read<T: FromBytes>(
-    buf: Option<&DmaBuf>,
-    what: &'static str,
-) -> Result<T, LinkError> {
+pub(super) fn read<T: FromBytes>(buf: Option<&DmaBuf>, what: &'static str) -> Result<T, LinkError> {
     let bytes = buf.map_or(&[][..], DmaBuf::as_slice);
-    T::read_from_prefix(bytes).map(|(value, _)| value).map_err(|_| LinkError::Data {
-        what,
-        why: format!("{} bytes are too few", bytes.len()),
-    })
+    T::read_from_prefix(bytes)
+        .map(|(value, _)| value)
+        .map_err(|_| LinkError::Data { what, why: format!("{} bytes are too few", bytes.len()) })
 }
 
 /// The low half of a completion's result.

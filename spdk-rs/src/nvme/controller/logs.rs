@@ -205,8 +205,8 @@ mod tests {
 
     #[test]
     fn entries_that_can_be_used() {
-        let asked =
-            TransportId::tcp("127.0.0.1:8009".parse().unwrap(), crate::nvme::DISCOVERY_NQN).unwrap();
+        let asked = TransportId::tcp("127.0.0.1:8009".parse().unwrap(), crate::nvme::DISCOVERY_NQN)
+            .unwrap();
         let entry = |kind, traddr: &str, trsvcid: &str| {
             let mut entry =
                 DiscoveryEntry { trtype: kind, subtype: subtype::NVM, ..Default::default() };

@@ -114,7 +114,12 @@ fn hosts_follow_what_the_target_does() {
     // A host that may not connect any more is disconnected, and kept out.
     target.call("nvmf_subsystem_allow_any_host", json!({"nqn": NQN, "allow_any_host": false}));
     assert_eq!(target.call("nvmf_subsystem_get_controllers", json!({"nqn": NQN})), json!([]));
-    until("the loss", || host.names().is_empty());
+    let state = || {
+        let shown = host.call("bdev_nvme_get_controllers", json!({"name": "c"}));
+        shown[0]["ctrlrs"][0]["state"].clone()
+    };
+    until("the loss", || state() == "failed");
+    assert_eq!(host.names(), ["cn2", "cn5"], "given up, and kept until it is detached");
     let other = Daemon::start(&[]);
     let refused = other.refuses("bdev_nvme_attach_controller", attach(&at[0]));
     assert_eq!(refused.0, -5, "{refused:?}");

@@ -19,6 +19,8 @@ use crate::core::{Engine, HostIdentity};
 
 /// The port that IANA assigned to NVMe over Fabrics.
 const PORT_DEFAULT: u16 = 4420;
+/// The highest priority of a socket that needs no privilege (socket(7)).
+const PRIORITY_MAX: u64 = 6;
 /// The largest signed time in seconds.
 const SECONDS_MAX: u64 = i32::MAX as u64;
 
@@ -34,7 +36,7 @@ struct Nvmf {
     hostnqn: Option<String>,
     hostid: Option<Uuid>,
     source: Option<IpAddr>,
-    priority: u32,
+    priority: Option<u8>,
     /// With the defaults of the driver; the host's name and identifier are filled in later.
     options: ControllerOptions,
 }
@@ -76,7 +78,7 @@ fn read(uri: &BdevUri) -> Result<Nvmf, UriError> {
         hostnqn,
         hostid: params.take_uuid("hostid")?,
         source: take_address(&mut params)?,
-        priority: take_u32(&mut params, "priority", u32::MAX.into())?.unwrap_or(0),
+        priority: params.take_u64("priority", 0..=PRIORITY_MAX)?.and_then(|p| u8::try_from(p).ok()),
         options: take_options(&mut params)?,
     };
     params.finish()?;
@@ -289,7 +291,7 @@ mod tests {
              reconnect_delay_sec=2&fast_io_fail_timeout_sec=3&priority=6"
         ));
         assert_eq!((full.host.as_str(), full.port, full.nsid), ("::1", 4421, Some(7)));
-        assert_eq!((full.controller.as_str(), full.priority), ("far", 6));
+        assert_eq!((full.controller.as_str(), full.priority), ("far", Some(6)));
         assert!(full.options.hdgst && full.options.ddgst && full.source.is_some());
         let options = &full.options;
         assert_eq!((options.num_io_queues, options.io_queue_size), (2, 256));

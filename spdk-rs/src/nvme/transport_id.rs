@@ -81,8 +81,8 @@ pub struct TransportId {
     pub subnqn: String,
     /// The local address to connect from; the kernel's choice when none.
     pub source: Option<SocketAddr>,
-    /// The socket's priority (SO_PRIORITY); 0 is the kernel's default.
-    pub priority: u32,
+    /// The socket's priority (SO_PRIORITY), 0 to 6; the kernel's default when none.
+    pub priority: Option<u8>,
 }
 
 impl TransportId {
@@ -97,7 +97,7 @@ impl TransportId {
             address,
             subnqn: subnqn.to_owned(),
             source: None,
-            priority: 0,
+            priority: None,
         })
     }
 

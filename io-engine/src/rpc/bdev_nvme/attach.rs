@@ -15,6 +15,8 @@ use crate::rpc::{Context, Method};
 
 /// The shortest and the longest time to connect, in microseconds.
 const CONNECT_US: std::ops::RangeInclusive<u64> = 1000..=1 << 52;
+/// The highest priority of a socket that needs no privilege (socket(7)).
+const PRIORITY_MAX: u8 = 6;
 /// Names of block devices that SPDK returns at the most.
 const BDEVS_DEFAULT: u32 = 128;
 
@@ -74,9 +76,9 @@ impl Request for Attach {
         let name = params.required("name")?;
         let mut trid = trid::take(params, None)?;
         if let Some(text) = params.optional::<String>("priority")? {
-            trid.priority = text.parse().map_err(|_| {
-                params.refuse("priority", "it has to be a whole number as text, from \"0\"")
-            })?;
+            let priority = text.parse().ok().filter(|&priority: &u8| priority <= PRIORITY_MAX);
+            let allowed = "it has to be a whole number as text, \"0\" to \"6\"";
+            trid.priority = Some(priority.ok_or_else(|| params.refuse("priority", allowed))?);
         }
         for check in ["prchk_reftag", "prchk_guard"] {
             params.only(check, &json!(false), "blocks carry no metadata")?;

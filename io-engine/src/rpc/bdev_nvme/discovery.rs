@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use serde_json::{Value, json};
 use spdk_rs::drivers::nvme::{AttachOptions, MultipathMode, MultipathPolicy};
+use spdk_rs::nvme::controller::Discovered;
 use spdk_rs::nvme::{DISCOVERY_NQN, TransportId};
 
 use super::attach::take_hostnqn;
@@ -131,7 +132,7 @@ async fn get_info(context: Arc<Context>, _: Nothing) -> RpcResult<Vec<Value>> {
     let shown = all.iter().map(|one| {
         let (referrals, found): (Vec<_>, Vec<_>) =
             one.entries.iter().partition(|entry| entry.is_discovery);
-        let show = |entries: Vec<&spdk_rs::drivers::nvme::Discovered>| -> Vec<Value> {
+        let show = |entries: Vec<&Discovered>| -> Vec<Value> {
             entries.iter().map(|entry| json!({ "trid": trid::show(&entry.trid) })).collect()
         };
         let mut shown = json!({

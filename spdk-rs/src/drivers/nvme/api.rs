@@ -1,12 +1,9 @@
 //! What the driver is asked for, and what it tells.
 
-use std::fmt;
-
 use thiserror::Error;
-use uuid::Uuid;
 
 use crate::bdev::RegistryError;
-use crate::nvme::controller::{ControllerOptions, OptionsError};
+use crate::nvme::controller::{ControllerOptions, Discovered, OptionsError};
 use crate::nvme::{TransportId, TransportIdError};
 
 /// What a second path to a controller that is attached already means.
@@ -135,17 +132,6 @@ pub struct IoPathInfo {
     pub ana_state: &'static str,
 }
 
-/// A subsystem that a discovery controller named.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Discovered {
-    /// Where it is.
-    pub trid: TransportId,
-    /// Whether it is a discovery subsystem itself (a referral, or the current one).
-    pub is_discovery: bool,
-    /// The port's identifier.
-    pub portid: u16,
-}
-
 /// A discovery service that is followed.
 #[derive(Clone, Debug)]
 pub struct DiscoveryInfo {
@@ -241,33 +227,5 @@ impl NvmeError {
             Self::Connect { .. } | Self::NoReactor | Self::Failed { .. } => "io",
             Self::OtherSubsystem { .. } => "mismatch",
         }
-    }
-}
-
-/// Unique names of a namespace, as Identify tells them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct NamespaceIds {
-    /// IEEE EUI-64; all zero when none.
-    pub eui64: [u8; 8],
-    /// Globally unique identifier; all zero when none.
-    pub nguid: [u8; 16],
-    /// UUID; nil when none.
-    pub uuid: Uuid,
-}
-
-impl NamespaceIds {
-    /// Whether there is any.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl fmt::Display for NamespaceIds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "uuid {}, nguid ", self.uuid)?;
-        self.nguid.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str(", eui64 ")?;
-        self.eui64.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

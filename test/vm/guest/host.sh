@@ -1,0 +1,127 @@
+# shellcheck shell=bash
+# The Linux NVMe/TCP host of the guest: connections, the block devices that come of them, load on these.
+
+export HOST_A=nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-00000000000a
+export HOST_B=nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-00000000000b
+# Where the target is, as the host sees it.
+ADDRESS=${TARGET_ADDRESS:-127.0.0.1}
+# Where it says that it is.
+export TARGET_TRADDR=127.0.0.1
+
+# host_load [PARAMETER=VALUE…]: loads the host's modules anew, with parameters for nvme_core.
+host_load() {
+    modprobe -r nvme-tcp nvme-fabrics nvme nvme-core 2>/dev/null || true
+    if lsmod | grep -q '^nvme_core '; then
+        echo 'nvme_core is still in use'
+        lsmod | grep nvme
+        return 1
+    fi
+    modprobe nvme-core "$@"
+    modprobe nvme-tcp
+}
+
+controllers() {
+    local path
+    for path in /sys/class/nvme/nvme*; do
+        if [[ -e $path ]]; then echo "${path##*/}"; fi
+    done
+}
+
+# controller_of NQN PORT [HOSTNQN]: the controller connected to it.
+controller_of() {
+    local name path
+    for name in $(controllers); do
+        path=/sys/class/nvme/$name
+        if [[ $(cat "$path/subsysnqn" 2>/dev/null) == "$1" && $(cat "$path/address" 2>/dev/null) =~ trsvcid=$2(,|$) &&
+            $(cat "$path/hostnqn" 2>/dev/null) == "${3:-$HOST_A}" ]]; then
+            echo "$name"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# connect NQN PORT [nvme-cli's options…]: sets `controller`. HOST=HOST_B… in the environment is another host.
+connect() {
+    local nqn=$1 port=$2 host=${HOST:-$HOST_A}
+    shift 2
+    nvme connect -t tcp -a "$ADDRESS" -s "$port" -n "$nqn" -q "$host" -I "${host##*:}" "$@"
+    controller=$(controller_of "$nqn" "$port" "$host") || fail "no controller for $nqn at port $port"
+    equal "$(state "$controller")" live "the state of $controller"
+}
+
+state() { cat "/sys/class/nvme/$1/state" 2>/dev/null || echo gone; }
+
+state_is() { [[ $(state "$1") == "$2" ]]; }
+
+gone() { [[ ! -e /sys/class/nvme/$1 ]]; }
+
+disconnect() {
+    nvme disconnect -d "$1"
+    poll 20 gone "$1"
+}
+
+disconnect_all() {
+    nvme disconnect-all || true
+    poll 30 no_controllers
+}
+
+no_controllers() {
+    local path
+    for path in /sys/class/nvme/nvme*; do
+        # The controllers of PCIe are no business of ours.
+        if [[ -e $path && $(<"$path/transport") != pcie ]]; then return 1; fi
+    done
+}
+
+# find_disk CONTROLLER NSID: prints the block device of a namespace. With multipath the path of the controller is hidden, and
+# nvmeScCnN stands for nvmeSnN.
+find_disk() {
+    local path name
+    for path in "/sys/class/nvme/$1"/nvme*; do
+        [[ -e $path/nsid && $(<"$path/nsid") == "$2" ]] || continue
+        name=${path##*/}
+        if [[ $name =~ ^(nvme[0-9]+)c[0-9]+(n[0-9]+)$ ]]; then name=${BASH_REMATCH[1]}${BASH_REMATCH[2]}; fi
+        [[ -b /dev/$name ]] || return 1
+        echo "$name"
+        return 0
+    done
+    return 1
+}
+
+# disk_of CONTROLLER NSID: waits for it, and sets `disk`.
+disk_of() {
+    poll 20 find_disk "$1" "$2" >/dev/null || fail "no block device for namespace $2 of $1"
+    disk=$(find_disk "$1" "$2")
+}
+
+# Bytes of a block device.
+disk_bytes() { echo $(($(<"/sys/block/$1/size") * 512)); }
+
+disk_bytes_are() { (($(disk_bytes "$1") == $2)); }
+
+# ana_state CONTROLLER NSID
+ana_state() {
+    local path
+    for path in "/sys/class/nvme/$1"/nvme*; do
+        if [[ -e $path/nsid && $(<"$path/nsid") == "$2" ]]; then
+            cat "$path/ana_state"
+            return 0
+        fi
+    done
+    return 1
+}
+
+ana_state_is() { [[ $(ana_state "$1" "$2") == "$3" ]]; }
+
+# field NAME: the value after "NAME :" in what nvme-cli prints for people.
+field() { awk -F: -v name="$1" '{ key = $1; gsub(/ +$/, "", key); gsub(/^ +/, "", key) } key == name { sub(/^[^:]*: */, ""); gsub(/ +$/, ""); print; exit }'; }
+
+# load DISK PATTERN SIZE [fio's options…]: writes with a checksum in every block and reads everything back.
+load() {
+    local disk=$1 pattern=$2 size=$3
+    shift 3
+    fio --name="$pattern" --filename="/dev/$disk" --rw="$pattern" --size="$size" --direct=1 --ioengine=libaio --iodepth=16 \
+        --verify=crc32c --verify_fatal=1 --do_verify=1 --verify_dump=0 --group_reporting --output-format=terse "$@" >"$WORK/fio.$BASHPID" ||
+        { cat "$WORK/fio.$BASHPID"; return 1; }
+}

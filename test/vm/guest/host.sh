@@ -8,14 +8,16 @@ ADDRESS=${TARGET_ADDRESS:-127.0.0.1}
 # Where it says that it is.
 export TARGET_TRADDR=127.0.0.1
 
-# host_load [PARAMETER=VALUE…]: loads the host's modules anew, with parameters for nvme_core.
+# host_load PARAMETER=VALUE…: loads the host's modules, anew when nvme_core has other parameters than these.
 host_load() {
-    modprobe -r nvme-tcp nvme-fabrics nvme nvme-core 2>/dev/null || true
-    if lsmod | grep -q '^nvme_core '; then
-        echo 'nvme_core is still in use'
-        lsmod | grep nvme
-        return 1
-    fi
+    local parameter file
+    for parameter in "$@"; do
+        file=/sys/module/nvme_core/parameters/${parameter%%=*}
+        if [[ -e $file && $(<"$file") != "${parameter#*=}" ]]; then
+            modprobe -r nvme-tcp nvme-fabrics nvme nvme-core
+            break
+        fi
+    done
     modprobe nvme-core "$@"
     modprobe nvme-tcp
 }
@@ -41,12 +43,30 @@ controller_of() {
     return 1
 }
 
-# connect NQN PORT [nvme-cli's options…]: sets `controller`. HOST=HOST_B… in the environment is another host.
+# connect NQN PORT [nvme-cli's options…]: connects as host A, and sets `controller`.
 connect() {
-    local nqn=$1 port=$2 host=${HOST:-$HOST_A}
+    local nqn=$1 port=$2
     shift 2
-    nvme connect -t tcp -a "$ADDRESS" -s "$port" -n "$nqn" -q "$host" -I "${host##*:}" "$@"
-    controller=$(controller_of "$nqn" "$port" "$host") || fail "no controller for $nqn at port $port"
+    nvme connect -t tcp -a "$ADDRESS" -s "$port" -n "$nqn" -q "$HOST_A" -I "${HOST_A##*:}" "$@"
+    controller=$(controller_of "$nqn" "$port") || fail "no controller for $nqn at port $port"
+    equal "$(state "$controller")" live "the state of $controller"
+}
+
+# connect_as HOSTNQN NQN PORT [OPTION=VALUE…]: the same without nvme-cli, whose 2.3 takes a second host of the same machine for
+# the first one; options are the kernel's. Sets `controller`.
+connect_as() {
+    local host=$1 nqn=$2 port=$3 option answer
+    local words="transport=tcp,traddr=$ADDRESS,trsvcid=$port,nqn=$nqn,hostnqn=$host,hostid=${host##*:}"
+    shift 3
+    for option in "$@"; do words+=,$option; done
+    exec 5<>/dev/nvme-fabrics
+    if ! printf '%s' "$words" >&5; then
+        exec 5>&-
+        return 1
+    fi
+    read -r answer <&5
+    exec 5>&-
+    controller=nvme$(sed -n 's/.*instance=\([0-9]*\).*/\1/p' <<<"$answer")
     equal "$(state "$controller")" live "the state of $controller"
 }
 
@@ -115,7 +135,10 @@ ana_state() {
 ana_state_is() { [[ $(ana_state "$1" "$2") == "$3" ]]; }
 
 # field NAME: the value after "NAME :" in what nvme-cli prints for people.
-field() { awk -F: -v name="$1" '{ key = $1; gsub(/ +$/, "", key); gsub(/^ +/, "", key) } key == name { sub(/^[^:]*: */, ""); gsub(/ +$/, ""); print; exit }'; }
+field() {
+    awk -F: -v name="$1" '{ key = $1; gsub(/^[ \t]+|[ \t]+$/, "", key) }
+        key == name { sub(/^[^:]*:[ \t]*/, ""); gsub(/[ \t]+$/, ""); print; exit }'
+}
 
 # load DISK PATTERN SIZE [fio's options…]: writes with a checksum in every block and reads everything back.
 load() {
@@ -124,4 +147,11 @@ load() {
     fio --name="$pattern" --filename="/dev/$disk" --rw="$pattern" --size="$size" --direct=1 --ioengine=libaio --iodepth=16 \
         --verify=crc32c --verify_fatal=1 --do_verify=1 --verify_dump=0 --group_reporting --output-format=terse "$@" >"$WORK/fio.$BASHPID" ||
         { cat "$WORK/fio.$BASHPID"; return 1; }
+}
+
+# written DISK IOS: so many writes have completed. With multipath the head counts.
+written() {
+    local fields
+    read -ra fields <"/sys/block/$1/stat"
+    ((fields[4] >= $2))
 }

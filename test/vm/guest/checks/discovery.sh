@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154  # what lib.sh and host.sh set and read
 # The discovery service as nvme-cli and the kernel use it.
 
 ONE=nqn.2026-01.io.example:one

@@ -155,3 +155,34 @@ written() {
     read -ra fields <"/sys/block/$1/stat"
     ((fields[4] >= $2))
 }
+
+# keep_loading DISK SIZE: verified load, again and again in the background of the check, until stop_loading, which fails
+# when any round did. `progress DISK WRITES`: so many more since it was called for the last time.
+keep_loading() {
+    rm -f "$WORK/stop" "$WORK/progress"
+    (
+        set -e
+        while [[ ! -e $WORK/stop ]]; do load "$1" randrw "$2" --bs=4k; done
+    ) &
+    loading=$!
+}
+
+stop_loading() {
+    touch "$WORK/stop"
+    wait "$loading" || fail 'the load found wrong data, or an error'
+}
+
+progress() {
+    local fields
+    read -ra fields <"/sys/block/$1/stat"
+    if [[ ! -e $WORK/progress ]]; then echo "${fields[4]}" >"$WORK/progress"; fi
+    if ((fields[4] >= $(<"$WORK/progress") + $2)); then
+        rm "$WORK/progress"
+        return 0
+    fi
+    # A load that has ended makes no progress any more.
+    if [[ -n ${loading:-} ]] && ! kill -0 "$loading" 2>/dev/null; then
+        wait "$loading" || fail 'the load found wrong data, or an error'
+    fi
+    return 1
+}

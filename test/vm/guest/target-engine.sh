@@ -56,15 +56,17 @@ target_up() {
 
 target_can() { return 0; }
 
-# Ends in order: the engine has to get there by itself, with status 0 of its own (it is not our child here).
-target_down() {
-    if [[ -e $WORK/engine.pid ]] && alive; then
-        kill -TERM "$(<"$WORK/engine.pid")"
-        if ! poll 20 ended; then
-            engine_kill
-            fail 'the engine did not end when asked to'
-        fi
+# In order: the engine has to get there by itself.
+engine_end() {
+    kill -TERM "$(<"$WORK/engine.pid")"
+    if ! poll 20 ended; then
+        engine_kill
+        fail 'the engine did not end when asked to'
     fi
+}
+
+target_down() {
+    if [[ -e $WORK/engine.pid ]] && alive; then engine_end; fi
     rm -rf "$DEVICES"
 }
 

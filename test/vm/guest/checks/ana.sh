@@ -48,10 +48,10 @@ switch() {
 carries() {
     local on off
     # What was under way when the state changed ends before that.
-    poll 20 progress "$disk" 200
+    poll 20 progress "$disk" 60
     on=$(path_writes "$1")
     off=$(path_writes "$2")
-    poll 20 progress "$disk" 200
+    poll 20 progress "$disk" 60
     echo "$1: $on, then $(path_writes "$1"); $2: $off, then $(path_writes "$2")"
     (($(path_writes "$1") > on)) || fail "nothing goes over $1"
     equal "$(path_writes "$2")" "$off" "what went over $2"

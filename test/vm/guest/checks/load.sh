@@ -33,13 +33,29 @@ shape() {
         jobs+=("${name}sequential" --filename="/dev/$disk" --rw=rw --offset=24m --size=8m --bs=64k)
     done
     fio --direct=1 --ioengine=libaio --iodepth=8 --thread --verify=crc32c --verify_fatal=1 --verify_dump=0 \
-        --output-format=terse --group_reporting "${jobs[@]}" >"$WORK/fio"
+        --output-format=terse --group_reporting "${jobs[@]}" >"$WORK/fio" || {
+        cat "$WORK/fio"
+        fail 'the load found wrong data, or an error'
+    }
+    disconnect "$controller"
+}
+
+# Somebody else overwrites the file below the device all the time: the load has to notice, or its praise is worth nothing.
+notices_corruption() {
+    local spoiler
+    connect "$NQN" 4420
+    disk_of "$controller" 3
+    while :; do dd if=/dev/zero of="$(device_path file512)" bs=1M count=4 conv=notrunc status=none; done &
+    spoiler=$!
+    refused 'verify|crc' load "$disk" randrw 4m --bs=4k --loops=3
+    kill "$spoiler"
     disconnect "$controller"
 }
 
 suite_checks() {
     local digests
     CHECK_LIMIT=120
+    check 'the load notices wrong data' notices_corruption
     for digests in none hdr data 'hdr data'; do
         check "verified load: digests: $digests; 2 queues" shape "$digests" 2
     done

@@ -3,8 +3,9 @@
 
 export HOST_A=nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-00000000000a
 export HOST_B=nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-00000000000b
-# Where the target is, as the host sees it.
-ADDRESS=${TARGET_ADDRESS:-127.0.0.1}
+# Where the target is, as the host sees it, and the ports that suites listen at.
+ADDRESS=127.0.0.1
+export PORT1=4420 PORT2=4421
 # Where it says that it is.
 export TARGET_TRADDR=127.0.0.1
 

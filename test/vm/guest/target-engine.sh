@@ -5,7 +5,7 @@
 
 : "${IO_ENGINE:?the engine to test}"
 RPC_SOCKET=$WORK/rpc.sock
-DEVICES=/dev/shm/devices
+DEVICES=/dev/shm/engine
 CALLS=$WORK/calls
 # Seconds that the debug binary may take under emulation until it answers.
 readonly START_SECONDS=30
@@ -28,7 +28,7 @@ answers() { rpc spdk_get_version >/dev/null 2>&1; }
 
 answers_or_ended() { answers || ! alive; }
 
-alive() { kill -0 "$(<"$WORK/engine.pid")" 2>/dev/null; }
+alive() { [[ -e $WORK/engine.pid ]] && kill -0 "$(<"$WORK/engine.pid")" 2>/dev/null; }
 
 # The daemon is in a process group of its own: it outlives the check that started it.
 engine_start() {
@@ -41,8 +41,11 @@ engine_start() {
 
 ended() { ! alive; }
 
+# engine_signal NAME
+engine_signal() { kill -s "$1" "$(<"$WORK/engine.pid")"; }
+
 engine_kill() {
-    kill -KILL "$(<"$WORK/engine.pid")"
+    engine_signal KILL
     poll 10 ended
 }
 
@@ -58,7 +61,7 @@ target_can() { return 0; }
 
 # In order: the engine has to get there by itself.
 engine_end() {
-    kill -TERM "$(<"$WORK/engine.pid")"
+    engine_signal TERM
     if ! poll 20 ended; then
         engine_kill
         fail 'the engine did not end when asked to'
@@ -66,7 +69,7 @@ engine_end() {
 }
 
 target_down() {
-    if [[ -e $WORK/engine.pid ]] && alive; then engine_end; fi
+    if alive; then engine_end; fi
     rm -rf "$DEVICES"
 }
 

@@ -9,8 +9,8 @@ suite_setup() {
     subsystem "$NQN"
     namespace "$NQN" 1 memory0
     namespace "$NQN" 2 file0
-    listen "$NQN" 4420
-    connect "$NQN" 4420 -i 2
+    listen "$NQN" "$PORT1"
+    connect "$NQN" "$PORT1" -i 2
     echo "$controller" >"$WORK/controller"
     disk_of "$controller" 1
     echo "$disk" >"$WORK/disk1"
@@ -172,7 +172,7 @@ resets() {
 stays_alive() {
     # Idle for longer than the keep-alive time-out of 2 s: the controller is still the same one.
     local other
-    connect_as "$HOST_B" "$NQN" 4420 nr_io_queues=1 keep_alive_tmo=2
+    connect_as "$HOST_B" "$NQN" "$PORT1" nr_io_queues=1 keep_alive_tmo=2
     other=$(<"/sys/class/nvme/$controller/cntlid")
     sleep 5
     equal "$(state "$controller")" live 'the controller after 5 s without I/O'

@@ -9,13 +9,13 @@ suite_setup() {
     subsystem "$NQN"
     namespace "$NQN" 1 file0 1
     namespace "$NQN" 2 file1 2
-    listen "$NQN" 4420
-    listen "$NQN" 4421
-    ana "$NQN" 4420 2 optimized
-    ana "$NQN" 4421 2 optimized
-    connect "$NQN" 4420 -i 2 -c 1 -l 60
+    listen "$NQN" "$PORT1"
+    listen "$NQN" "$PORT2"
+    ana "$NQN" "$PORT1" 2 optimized
+    ana "$NQN" "$PORT2" 2 optimized
+    connect "$NQN" "$PORT1" -i 2 -c 1 -l 60
     echo "$controller" >"$WORK/first"
-    connect "$NQN" 4421 -i 2 -c 1 -l 60
+    connect "$NQN" "$PORT2" -i 2 -c 1 -l 60
     echo "$controller" >"$WORK/second"
     disk_of "$controller" 1
     echo "$disk" >"$WORK/disk1"
@@ -71,28 +71,28 @@ shares_namespaces() {
 switches_under_load() {
     paths
     keep_loading "$disk" 4m
-    switch "$first" 4420 inaccessible
+    switch "$first" "$PORT1" inaccessible
     carries "$second" "$first"
-    switch "$first" 4420 optimized
-    switch "$second" 4421 inaccessible
+    switch "$first" "$PORT1" optimized
+    switch "$second" "$PORT2" inaccessible
     carries "$first" "$second"
-    switch "$second" 4421 optimized
+    switch "$second" "$PORT2" optimized
     stop_loading
 }
 
 prefers_optimized() {
     paths
     keep_loading "$disk" 4m
-    switch "$first" 4420 non-optimized
+    switch "$first" "$PORT1" non-optimized
     carries "$second" "$first"
-    switch "$first" 4420 optimized
-    switch "$second" 4421 non-optimized
+    switch "$first" "$PORT1" optimized
+    switch "$second" "$PORT2" non-optimized
     carries "$first" "$second"
     # Better than nothing.
-    switch "$first" 4420 inaccessible
+    switch "$first" "$PORT1" inaccessible
     carries "$second" "$first"
-    switch "$first" 4420 optimized
-    switch "$second" 4421 optimized
+    switch "$first" "$PORT1" optimized
+    switch "$second" "$PORT2" optimized
     stop_loading
 }
 
@@ -101,14 +101,14 @@ waits_for_a_path() {
     local before
     paths
     keep_loading "$disk" 4m
-    switch "$first" 4420 inaccessible
-    switch "$second" 4421 inaccessible
+    switch "$first" "$PORT1" inaccessible
+    switch "$second" "$PORT2" inaccessible
     # What a path had begun is over when a flush of the whole queue would be; three equal looks will do.
     poll 20 stands_still "$disk"
     before=$(writes_of "$disk")
-    switch "$second" 4421 optimized
+    switch "$second" "$PORT2" optimized
     poll 20 more_than "$disk" "$before"
-    switch "$first" 4420 optimized
+    switch "$first" "$PORT1" optimized
     stop_loading
 }
 
@@ -130,22 +130,22 @@ stands_still() {
 # A state is that of a group: the other namespace keeps its own.
 groups_are_apart() {
     paths
-    ana "$NQN" 4420 2 inaccessible
+    ana "$NQN" "$PORT1" 2 inaccessible
     poll 20 ana_state_is "$first" 2 inaccessible
     equal "$(ana_state "$first" 1)" optimized 'group 1 at the same port'
     equal "$(ana_state "$second" 2)" optimized 'group 2 at the other port'
     nvme ana-log "/dev/$first" | tee "$WORK/log-page"
-    ana "$NQN" 4420 2 optimized
+    ana "$NQN" "$PORT1" 2 optimized
     poll 20 ana_state_is "$first" 2 optimized
 }
 
 survives_a_lost_path() {
     paths
     keep_loading "$disk" 4m
-    unlisten "$NQN" 4420
+    unlisten "$NQN" "$PORT1"
     poll 20 state_is "$first" connecting
     poll 20 progress "$disk" 300
-    listen "$NQN" 4420
+    listen "$NQN" "$PORT1"
     poll 30 state_is "$first" live
     stop_loading
 }

@@ -10,12 +10,12 @@ suite_setup() {
     device memory0 memory 16 512
     subsystem "$NQN"
     namespace "$NQN" 1 file0
-    listen "$NQN" 4420
+    listen "$NQN" "$PORT1"
     subsystem "$CLOSED" listed
     namespace "$CLOSED" 1 memory0
-    listen "$CLOSED" 4421
+    listen "$CLOSED" "$PORT2"
     # Tries once a second to come back, for a minute.
-    connect "$NQN" 4420 -i 2 -c 1 -l 60
+    connect "$NQN" "$PORT1" -i 2 -c 1 -l 60
     echo "$controller" >"$WORK/controller"
     disk_of "$controller" 1
     echo "$disk" >"$WORK/disk1"
@@ -81,25 +81,25 @@ listener_goes_and_comes() {
     load "$disk" randrw 4m --bs=4k --loops=4 &
     pid=$!
     poll 20 written "$disk" 500
-    unlisten "$NQN" 4420
+    unlisten "$NQN" "$PORT1"
     poll 20 state_is "$controller" connecting
-    listen "$NQN" 4420
+    listen "$NQN" "$PORT1"
     poll 30 state_is "$controller" live
     wait "$pid"
 }
 
 stranger_is_refused() {
-    refused 'onnect|host|denied|Input/output' connect_as "$HOST_B" "$CLOSED" 4421
+    refused 'onnect|host|denied|Input/output' connect_as "$HOST_B" "$CLOSED" "$PORT2"
     # And so is the host that is not on the list, by nvme-cli, with the reason in the kernel's log.
-    refused 'onnect|host|denied|Input/output' nvme connect -t tcp -a "$ADDRESS" -s 4421 -n "$CLOSED" -q "$HOST_A" -I "${HOST_A##*:}"
+    refused 'onnect|host|denied|Input/output' nvme connect -t tcp -a "$ADDRESS" -s "$PORT2" -n "$CLOSED" -q "$HOST_A" -I "${HOST_A##*:}"
     kernel_log | grep -E 'invalid host|[Cc]onnect.*(not allowed|0x4?184)|does not allow host'
-    no_controller_of "$CLOSED" 4421
+    no_controller_of "$CLOSED" "$PORT2"
     # The list is for one, not for all.
     allow "$CLOSED" "$HOST_A"
-    connect "$CLOSED" 4421
+    connect "$CLOSED" "$PORT2"
     disk_of "$controller" 1
     load "$disk" randwrite 1m --bs=4k
-    refused 'onnect|host|denied|Input/output' connect_as "$HOST_B" "$CLOSED" 4421
+    refused 'onnect|host|denied|Input/output' connect_as "$HOST_B" "$CLOSED" "$PORT2"
     disconnect "$controller"
 }
 
@@ -107,14 +107,14 @@ no_controller_of() { ! controller_of "$@"; }
 
 host_is_taken_off() {
     target_can forbid-disconnects || skip 'hosts that are taken off the list stay connected to this target'
-    connect "$CLOSED" 4421 -c 1 -l 3
+    connect "$CLOSED" "$PORT2" -c 1 -l 3
     forbid "$CLOSED" "$HOST_A"
     poll 30 gone "$controller"
 }
 
 unknown_subsystem_is_refused() {
-    refused 'onnect|Input/output|argument' nvme connect -t tcp -a "$ADDRESS" -s 4420 -n "$NQN-not" -q "$HOST_A" -I "${HOST_A##*:}"
-    no_controller_of "$NQN-not" 4420
+    refused 'onnect|Input/output|argument' nvme connect -t tcp -a "$ADDRESS" -s "$PORT1" -n "$NQN-not" -q "$HOST_A" -I "${HOST_A##*:}"
+    no_controller_of "$NQN-not" "$PORT1"
 }
 
 suite_checks() {

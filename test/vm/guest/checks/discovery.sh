@@ -12,12 +12,12 @@ suite_setup() {
     subsystem "$TWO"
     subsystem "$HIDDEN" listed
     namespace "$ONE" 1 disk0
-    listen "$ONE" 4420
-    listen "$TWO" 4420
-    listen "$HIDDEN" 4420
+    listen "$ONE" "$PORT1"
+    listen "$TWO" "$PORT1"
+    listen "$HIDDEN" "$PORT1"
 }
 
-discover() { nvme discover -t tcp -a "$ADDRESS" -s 4420 -q "$HOST_A" -I "${HOST_A##*:}" "$@"; }
+discover() { nvme discover -t tcp -a "$ADDRESS" -s "$PORT1" -q "$HOST_A" -I "${HOST_A##*:}" "$@"; }
 
 # Entries of the log with this NQN.
 entries() { grep -cE "^subnqn: *$1 *$" "$WORK/log-page" || true; }
@@ -28,7 +28,7 @@ lists_subsystems() {
     equal "$(entries "$TWO")" 1 'the number of entries of two'
     grep -q '^trtype: *tcp' "$WORK/log-page"
     grep -q '^adrfam: *ipv4' "$WORK/log-page"
-    grep -q '^trsvcid: *4420' "$WORK/log-page"
+    grep -q "^trsvcid: *$PORT1" "$WORK/log-page"
     grep -q "^traddr: *$TARGET_TRADDR" "$WORK/log-page"
     grep -q '^subtype: *nvme subsystem' "$WORK/log-page"
 }
@@ -48,18 +48,18 @@ counts_generations() {
     before=$(generation)
     same=$(generation)
     equal "$same" "$before" 'the generation counter without a change'
-    unlisten "$TWO" 4420
+    unlisten "$TWO" "$PORT1"
     after=$(generation)
     echo "before $before, after $after"
     ((after > before)) || fail "the generation counter went from $before to $after"
     discover >"$WORK/log-page"
     equal "$(entries "$TWO")" 0 'the number of entries of two without its listener'
-    listen "$TWO" 4420
+    listen "$TWO" "$PORT1"
 }
 
 persistent() {
     discover -p >/dev/null
-    controller=$(controller_of "$DISCOVERY" 4420) || fail 'the discovery controller is gone'
+    controller=$(controller_of "$DISCOVERY" "$PORT1") || fail 'the discovery controller is gone'
     nvme id-ctrl "/dev/$controller" | tee "$WORK/id"
     equal "$(field cntrltype <"$WORK/id")" 2 cntrltype
     equal "$(field subnqn <"$WORK/id")" "$DISCOVERY" subnqn
@@ -68,15 +68,15 @@ persistent() {
 }
 
 tells_changes() {
-    controller=$(controller_of "$DISCOVERY" 4420)
+    controller=$(controller_of "$DISCOVERY" "$PORT1")
     trace_on nvme/nvme_async_event
-    unlisten "$TWO" 4420
+    unlisten "$TWO" "$PORT1"
     # A notice (2), discovery log page change (0xf0), log page 0x70.
     poll 10 trace_says 'NVME_AEN=0x0*70f002'
     # Reading the page arms the event again.
     nvme get-log "/dev/$controller" -i 0x70 -l 1024 -b >/dev/null
     trace_on nvme/nvme_async_event
-    listen "$TWO" 4420
+    listen "$TWO" "$PORT1"
     poll 10 trace_says 'NVME_AEN=0x0*70f002'
     trace_off
     disconnect "$controller"
@@ -84,9 +84,9 @@ tells_changes() {
 
 connects_all() {
     allow "$HIDDEN" "$HOST_A" || true
-    nvme connect-all -t tcp -a "$ADDRESS" -s 4420 -q "$HOST_A" -I "${HOST_A##*:}"
-    controller_of "$ONE" 4420
-    controller_of "$TWO" 4420
+    nvme connect-all -t tcp -a "$ADDRESS" -s "$PORT1" -q "$HOST_A" -I "${HOST_A##*:}"
+    controller_of "$ONE" "$PORT1"
+    controller_of "$TWO" "$PORT1"
     disconnect_all
 }
 

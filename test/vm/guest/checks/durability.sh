@@ -15,8 +15,8 @@ suite_setup() {
     device drive disk "/dev/$DRIVE" 512
     subsystem "$NQN"
     namespace "$NQN" 1 drive
-    listen "$NQN" 4420
-    connect "$NQN" 4420 -i 2
+    listen "$NQN" "$PORT1"
+    connect "$NQN" "$PORT1" -i 2
     echo "$controller" >"$WORK/controller"
     disk_of "$controller" 1
     echo "$disk" >"$WORK/disk1"

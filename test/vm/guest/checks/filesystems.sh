@@ -10,8 +10,8 @@ suite_setup() {
     subsystem "$NQN"
     namespace "$NQN" 1 memory0
     namespace "$NQN" 2 file0
-    listen "$NQN" 4420
-    connect "$NQN" 4420 -i 2
+    listen "$NQN" "$PORT1"
+    connect "$NQN" "$PORT1" -i 2
     echo "$controller" >"$WORK/controller"
     modprobe -a ext4 xfs
     mkdir -p "$WORK/mount"

@@ -13,7 +13,7 @@ suite_setup() {
     namespace "$NQN" 2 memory4096
     namespace "$NQN" 3 file512
     namespace "$NQN" 4 file4096
-    listen "$NQN" 4420
+    listen "$NQN" "$PORT1"
 }
 
 # shape DIGESTS QUEUES: connects, puts load on all four devices at once, disconnects. DIGESTS: words of hdr and data.
@@ -21,7 +21,7 @@ shape() {
     local digests=$1 queues=$2 options=() nsid block name jobs=()
     [[ $digests != *hdr* ]] || options+=(--hdr-digest)
     [[ $digests != *data* ]] || options+=(--data-digest)
-    connect "$NQN" 4420 -i "$queues" "${options[@]}"
+    connect "$NQN" "$PORT1" -i "$queues" "${options[@]}"
     equal "$(<"/sys/class/nvme/$controller/queue_count")" $((queues + 1)) 'queues with the one for admin commands'
     for nsid in 1 2 3 4; do
         disk_of "$controller" "$nsid"
@@ -43,7 +43,7 @@ shape() {
 # Somebody else overwrites the file below the device all the time: the load has to notice, or its praise is worth nothing.
 notices_corruption() {
     local spoiler
-    connect "$NQN" 4420
+    connect "$NQN" "$PORT1"
     disk_of "$controller" 3
     while :; do dd if=/dev/zero of="$(device_path file512)" bs=1M count=4 conv=notrunc status=none; done &
     spoiler=$!

@@ -8,12 +8,12 @@ suite_setup() {
     device file0 file 16 512
     subsystem "$NQN"
     namespace "$NQN" 1 file0
-    listen "$NQN" 4420
-    connect_as "$HOST_A" "$NQN" 4420 nr_io_queues=1
+    listen "$NQN" "$PORT1"
+    connect_as "$HOST_A" "$NQN" "$PORT1" nr_io_queues=1
     disk_of "$controller" 1
     echo "$disk" >"$WORK/disk_a"
     echo "$controller" >"$WORK/controller"
-    connect_as "$HOST_B" "$NQN" 4420 nr_io_queues=1
+    connect_as "$HOST_B" "$NQN" "$PORT1" nr_io_queues=1
     disk_of "$controller" 1
     echo "$disk" >"$WORK/disk_b"
     head -c 512 < <(yes reserved) >"$WORK/block"
@@ -141,7 +141,7 @@ outlives_connections() {
     acquire "$disk_a" "$KEY_A" "$WRITE_EXCLUSIVE"
     disconnect "$(<"$WORK/controller")"
     may_not writes "$disk_b"
-    connect_as "$HOST_A" "$NQN" 4420 nr_io_queues=1
+    connect_as "$HOST_A" "$NQN" "$PORT1" nr_io_queues=1
     disk_of "$controller" 1
     echo "$disk" >"$WORK/disk_a"
     echo "$controller" >"$WORK/controller"

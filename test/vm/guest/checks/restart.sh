@@ -9,8 +9,8 @@ suite_setup() {
     subsystem "$NQN"
     namespace "$NQN" 1 file0
     namespace "$NQN" 2 file1
-    listen "$NQN" 4420
-    connect "$NQN" 4420 -i 2 -c 1 -l 120 --hdr-digest --data-digest
+    listen "$NQN" "$PORT1"
+    connect "$NQN" "$PORT1" -i 2 -c 1 -l 120 --hdr-digest --data-digest
     echo "$controller" >"$WORK/controller"
     disk_of "$controller" 1
     echo "$disk" >"$WORK/disk1"
@@ -71,13 +71,13 @@ orderly_end() {
 # It neither answers nor closes: only the keep-alive time-out can tell.
 frozen() {
     target_can process || skip 'this target is no process'
-    connect_as "$HOST_B" "$NQN" 4420 keep_alive_tmo=2 reconnect_delay=1 ctrl_loss_tmo=60
-    kill -STOP "$(<"$WORK/engine.pid")"
+    connect_as "$HOST_B" "$NQN" "$PORT1" keep_alive_tmo=2 reconnect_delay=1 ctrl_loss_tmo=60
+    engine_signal STOP
     poll 30 state_is "$controller" connecting || {
-        kill -CONT "$(<"$WORK/engine.pid")"
+        engine_signal CONT
         fail 'the host did not notice'
     }
-    kill -CONT "$(<"$WORK/engine.pid")"
+    engine_signal CONT
     poll 30 state_is "$controller" live
     disconnect "$controller"
 }

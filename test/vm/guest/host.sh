@@ -5,7 +5,7 @@ export HOST_A=nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-0000000000
 export HOST_B=nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-00000000000b
 # Where the target is, as the host sees it, and the ports that suites listen at.
 ADDRESS=127.0.0.1
-export PORT1=4420 PORT2=4421
+export PORT1=4420 PORT2=4421 PORT3=4422
 # Where it says that it is.
 export TARGET_TRADDR=127.0.0.1
 

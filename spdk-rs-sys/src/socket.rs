@@ -189,6 +189,28 @@ pub fn pending_error(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
+/// Whether the connection of a socket was reset, rather than ended in order by the peer.
+///
+/// A reset is told by one error only, which whoever waited for the socket first has taken; for all
+/// others it looks like the end of the stream. Meaningful while the local side has not ended.
+///
+/// # Errors
+///
+/// The error of getsockopt(2).
+pub fn was_reset(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    /// `TCP_CLOSE` of the kernel's `tcp_states.h`; after the peer's end in order it would be
+    /// `TCP_CLOSE_WAIT`.
+    const CLOSED: u8 = 7;
+    // `tcpi_state` is the first byte of `struct tcp_info`; a short buffer gets its beginning.
+    let mut state = [0_u8; 4];
+    let mut len = libc::socklen_t::try_from(state.len()).unwrap_or(0);
+    let place = state.as_mut_ptr().cast();
+    let (level, number) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+    // SAFETY: `place` points to `len` writable bytes, and both live until the call returns.
+    check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, number, place, &raw mut len) })?;
+    Ok(state[0] == CLOSED)
+}
+
 /// Makes the close of a socket drop unsent bytes and reset the connection.
 ///
 /// # Errors
@@ -487,6 +509,13 @@ mod tests {
         drop(taken);
         let error = client.read(&mut [0; 4]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
+        assert_eq!(client.read(&mut [0; 4]).unwrap(), 0, "the error is told once");
+        assert!(was_reset(client.as_fd()).unwrap());
+        let client = TcpStream::connect(local).unwrap();
+        assert!(!was_reset(client.as_fd()).unwrap());
+        drop(accept(listener.as_fd()).unwrap());
+        assert_eq!((&client).read(&mut [0; 4]).unwrap(), 0);
+        assert!(!was_reset(client.as_fd()).unwrap());
         shutdown(listener.as_fd(), ShutdownOf::Both).unwrap();
         assert!(is_writable(listener.as_fd()).unwrap(), "a hang-up is told to whoever waits");
     }

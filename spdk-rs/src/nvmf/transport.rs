@@ -10,6 +10,7 @@
 //! * memory of the transport that went into a capsule is not touched after it has come back in
 //!   `respond`, or after the queue pair has dropped it.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::bdev::IoBuf;
@@ -20,6 +21,14 @@ use crate::nvme::spec::{Cqe, Sqe};
 pub enum TransportKind {
     /// NVMe/TCP (TRTYPE 3).
     Tcp,
+}
+
+impl fmt::Display for TransportKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp => f.write_str("TCP"),
+        }
+    }
 }
 
 /// A listener of the target, by a number that no other listener of the process has or had.

@@ -24,10 +24,18 @@ impl Stream {
     /// The peer has sent its last byte.
     pub(super) fn peer_end(&self) {
         self.peer_ended.set(true);
-        if self.state.get() == State::Open {
+        if !self.end_sent.get() && self.was_reset() {
+            // The send that is in the kernel got the error.
+            self.close(CloseReason::Reset { errno: nix::libc::ECONNRESET });
+        } else if self.state.get() == State::Open {
             self.close(CloseReason::PeerClosed);
         }
         self.mark();
+    }
+
+    fn was_reset(&self) -> bool {
+        let socket = self.socket.borrow();
+        socket.as_ref().is_some_and(|socket| socket::was_reset(socket.as_fd()).unwrap_or(false))
     }
 
     /// Goes on with an orderly end: tells the peer when all has left, and closes when it has

@@ -4,3 +4,4 @@
 
 pub mod digest;
 pub mod framing;
+pub(crate) mod host;

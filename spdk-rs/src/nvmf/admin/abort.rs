@@ -18,8 +18,8 @@ pub(super) fn abort(admin: &Rc<AdminQueue>, request: Request) {
     let sqid = u16::from_le_bytes([fields[0], fields[1]]);
     let cid = u16::from_le_bytes([fields[2], fields[3]]);
     if sqid == 0 {
-        let aborted = abort_event_request(admin, cid)
-            || request.qpair().abort(cid) == AbortOutcome::Aborted;
+        let aborted =
+            abort_event_request(admin, cid) || request.qpair().abort(cid) == AbortOutcome::Aborted;
         return finish(request, aborted);
     }
     let Some((reactor, key)) = admin.controller.locate(sqid) else {

@@ -10,10 +10,11 @@ use crate::NvmeStatus;
 use crate::nvme::spec::NSID_ALL;
 use crate::nvme::spec::feature::{
     GetFeaturesCdw10, HostBehavior, HostIdentifier, NumberOfQueues, PowerManagement,
-    ReservationMask, SetFeaturesCdw10, TemperatureThreshold, capability, fid, select,
+    ReservationMask, ReservationPersistence, SetFeaturesCdw10, TemperatureThreshold, capability,
+    fid, select,
 };
 use crate::nvme::spec::identify::oaes;
-use crate::nvmf::controller::ReservationNotice;
+use crate::nvmf::controller::ReservationEvent;
 use crate::nvmf::request::Request;
 use crate::nvmf::subsystem::SubsystemKind;
 
@@ -57,9 +58,9 @@ impl Features {
     }
 
     /// Whether a notice on a reservation is wanted.
-    pub(in crate::nvmf) fn wants_reservation(&self, notice: ReservationNotice) -> bool {
-        let mask = self.reservation_masks.get(&notice.nsid).copied().unwrap_or(0);
-        mask >> notice.kind & 1 == 0
+    pub(in crate::nvmf) fn wants_reservation(&self, event: ReservationEvent) -> bool {
+        let mask = self.reservation_masks.get(&event.nsid).copied().unwrap_or(0);
+        mask >> event.kind as u8 & 1 == 0
     }
 }
 
@@ -132,7 +133,13 @@ fn value(
         } else {
             controller.io_queues_max()
         }),
-        fid::KEEP_ALIVE_TIMER => if current { admin.kato_ms() } else { 0 },
+        fid::KEEP_ALIVE_TIMER => {
+            if current {
+                admin.kato_ms()
+            } else {
+                0
+            }
+        }
         fid::IO_COMMAND_SET_PROFILE => 0,
         fid::HOST_BEHAVIOR => return Ok(features.behavior.as_bytes().to_vec().into()),
         fid::HOST_IDENTIFIER => {
@@ -216,6 +223,45 @@ pub(super) fn set(admin: &Rc<AdminQueue>, request: &Request) -> Result<Answer, N
         other => set_value(&mut admin.features.borrow_mut(), other, nsid, value)?,
     }
     Ok(Answer::default())
+}
+
+/// Whether a Set Features has to wait for a file.
+pub(super) fn is_slow(request: &Request) -> bool {
+    SetFeaturesCdw10(request.sqe().cdw10.get()).fid() == fid::RESERVATION_PERSISTENCE
+}
+
+/// Executes a Set Features on the persistence of reservations, of one namespace or of all.
+pub(super) fn set_persistence(admin: &Rc<AdminQueue>, request: Request) {
+    let sqe = request.sqe();
+    let (nsid, value) = (sqe.nsid.get(), ReservationPersistence(sqe.cdw11.get()));
+    let subsystem = admin.controller.subsystem();
+    let chosen: Vec<_> = match nsid {
+        NSID_ALL => subsystem.namespaces(),
+        one => subsystem.namespace(one).into_iter().collect(),
+    };
+    let refused = if admin.is_discovery() {
+        Some(NvmeStatus::INVALID_FIELD)
+    } else if SetFeaturesCdw10(sqe.cdw10.get()).sv() {
+        Some(NvmeStatus::FEATURE_NOT_SAVEABLE)
+    } else if chosen.is_empty() {
+        Some(NvmeStatus::INVALID_NAMESPACE)
+    } else {
+        None
+    };
+    if let Some(status) = refused {
+        return admin.refuse(request, status);
+    }
+    let owner = Rc::clone(admin);
+    admin.spawn(async move {
+        let mut result = Ok(());
+        for namespace in chosen {
+            result = result.and(namespace.reservations().set_persists(value.ptpl()).await);
+        }
+        match result {
+            Ok(()) => request.finish(NvmeStatus::SUCCESS),
+            Err(status) => owner.refuse(request, status),
+        }
+    });
 }
 
 /// Sets a feature that is only a number.

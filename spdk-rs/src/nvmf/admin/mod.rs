@@ -67,6 +67,9 @@ pub(in crate::nvmf) fn execute(admin: &Rc<AdminQueue>, request: Request) {
         opcode::IDENTIFY => answer(admin, request, identify::identify),
         opcode::GET_LOG_PAGE => logs::get_log_page(admin, request),
         opcode::GET_FEATURES => answer(admin, request, features::get),
+        opcode::SET_FEATURES if features::is_slow(&request) => {
+            features::set_persistence(admin, request);
+        }
         opcode::SET_FEATURES => answer(admin, request, features::set),
         opcode::ABORT => abort::abort(admin, request),
         opcode::ASYNC_EVENT_REQUEST => admin.request_event(request),

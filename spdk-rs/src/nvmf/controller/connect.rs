@@ -121,8 +121,7 @@ impl Joining<'_> {
         let made = self.subsystem.create_controller(|cntlid| {
             let (host, info) = (self.host.clone(), qpair.info().clone());
             let reactor = qpair.reactor().handle();
-            let made =
-                Controller::new(cntlid, &self.subsystem, host, info, reactor, io_queues);
+            let made = Controller::new(cntlid, &self.subsystem, host, info, reactor, io_queues);
             // Nothing else knows the controller yet, so that this cannot be refused.
             let added = made.add_queue(0, self.entry(key));
             debug_assert!(added.is_ok());

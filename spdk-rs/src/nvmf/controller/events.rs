@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::nvme::spec::aer::{AsyncEvent, event_type, io_command_set_event, notice};
 use crate::nvme::spec::identify::oaes;
 use crate::nvme::spec::log::lid;
+use crate::nvmf::reservation::NoticeKind;
 
 /// Changed namespaces that the log page names; more are reported as "more than this".
 const CHANGED_MAX: usize = 1024;
@@ -27,16 +28,16 @@ pub enum Notice {
     /// The discovery log page has changed.
     DiscoveryChanged,
     /// Something happened to a reservation.
-    Reservation(ReservationNotice),
+    Reservation(ReservationEvent),
 }
 
 /// What happened to a reservation (reservation notification log page).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReservationNotice {
+pub struct ReservationEvent {
     /// The namespace.
     pub nsid: u32,
-    /// 1: registration preempted, 2: reservation released, 3: reservation preempted.
-    pub kind: u8,
+    /// What happened.
+    pub kind: NoticeKind,
 }
 
 /// What the host wants to be told of: features 0Bh and 82h.
@@ -92,7 +93,7 @@ pub(in crate::nvmf) struct Events<R> {
     changed: BTreeSet<u32>,
     /// More namespaces changed than the log page can name.
     changed_overflow: bool,
-    reservations: VecDeque<ReservationNotice>,
+    reservations: VecDeque<ReservationEvent>,
     /// Counts reservation notifications; also those that were lost.
     reservation_count: u64,
 }
@@ -175,7 +176,7 @@ impl<R> Events<R> {
     pub(in crate::nvmf) fn reservation(
         &mut self,
         take: bool,
-    ) -> Option<(u64, ReservationNotice, usize)> {
+    ) -> Option<(u64, ReservationEvent, usize)> {
         let first = *self.reservations.front()?;
         let more = self.reservations.len() - 1;
         let count = self.reservation_count - more as u64;
@@ -220,7 +221,7 @@ impl<R> Events<R> {
         }
     }
 
-    fn note_reservation(&mut self, notice: ReservationNotice) {
+    fn note_reservation(&mut self, notice: ReservationEvent) {
         self.reservation_count += 1;
         self.reservations.push_back(notice);
         if self.reservations.len() > RESERVATIONS_MAX {
@@ -317,13 +318,14 @@ mod tests {
     #[test]
     fn reservation_notices_are_read_one_by_one_and_are_bounded() {
         let mut events = Events::default();
-        let notice = |kind| Notice::Reservation(ReservationNotice { nsid: 1, kind });
+        let notice = |kind| Notice::Reservation(ReservationEvent { nsid: 1, kind });
         for _ in 0..300 {
-            let _ = events.raise(notice(2), ALL);
+            let _ = events.raise(notice(NoticeKind::ReservationReleased), ALL);
         }
-        let _ = events.raise(notice(3), ALL);
+        let _ = events.raise(notice(NoticeKind::ReservationPreempted), ALL);
         let (count, first, more) = events.reservation(true).unwrap();
-        assert_eq!((count, first.kind, more), (47, 2, 254));
+        assert_eq!((count, more), (47, 254));
+        assert_eq!(first.kind, NoticeKind::ReservationReleased);
         assert_eq!(events.request('a', 4), Ok(vec![('a', RESERVATION)]));
         assert_eq!(events.request('b', 4), Ok(vec![]));
         assert_eq!(events.page_read(lid::RESERVATION), [('b', RESERVATION)]);

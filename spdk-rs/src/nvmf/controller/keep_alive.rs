@@ -54,8 +54,10 @@ impl Liveness {
         let keep_alive = (self.kato_ms > 0).then(|| after(self.kept, self.kato_ms.into()));
         let discovery = (self.kind == SubsystemKind::Discovery && self.kato_ms == 0)
             .then(|| after(self.heard, DISCOVERY_IDLE_MS.into()));
-        let association =
-            self.idle_since.filter(|_| association_ms > 0).map(|since| after(since, association_ms));
+        let association = self
+            .idle_since
+            .filter(|_| association_ms > 0)
+            .map(|since| after(since, association_ms));
         [keep_alive, discovery, association].into_iter().flatten().min()
     }
 }
@@ -115,8 +117,9 @@ impl AdminQueue {
     }
 
     pub(super) fn stop_watch(&self) {
-        let handle = self.watch.borrow_mut().take();
-        handle.as_ref().map_or((), AbortHandle::abort);
+        if let Some(handle) = self.watch.borrow_mut().take() {
+            handle.abort();
+        }
     }
 }
 

@@ -27,7 +27,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use spdk_rs_sys::cpu::CoreId;
 
 pub(in crate::nvmf) use events::{Answers, Events, Masks};
-pub use events::{Notice, ReservationNotice};
+pub use events::{Notice, ReservationEvent};
+pub(in crate::nvmf) use keep_alive::KEEP_ALIVE_GRANULARITY_MS;
+pub(in crate::nvmf) use properties::VERSION;
 pub(in crate::nvmf) use queues::LocalQueues;
 pub(in crate::nvmf) use service::AdminQueue;
 
@@ -305,6 +307,11 @@ impl Controller {
         }
         queues.io_allotted = wanted.clamp(1, self.io_queues_max);
         Some(queues.io_allotted)
+    }
+
+    /// I/O queues that can be allotted.
+    pub(in crate::nvmf) fn io_queues_max(&self) -> u16 {
+        self.io_queues_max
     }
 
     /// I/O queues that are allotted.

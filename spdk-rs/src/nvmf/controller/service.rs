@@ -70,7 +70,7 @@ impl AdminQueue {
         let masks = {
             let features = self.features.borrow();
             let reservation = match notice {
-                Notice::Reservation(notice) => features.wants_reservation(notice),
+                Notice::Reservation(event) => features.wants_reservation(event),
                 _ => false,
             };
             Masks { notices: features.notices(), reservation }

@@ -278,6 +278,24 @@ impl Qpair {
         self.dispatch(Request::new(self, at, sqe, data, data_len));
     }
 
+    /// Ends a command that the transport could not deliver with this status. It counts like any
+    /// other, and breaks a fused pair.
+    #[cold]
+    pub fn refuse(self: &Rc<Self>, capsule: Capsule, status: NvmeStatus) {
+        let Some((at, slot)) = self.slots.take() else { return self.overrun() };
+        let Capsule { sqe, data, data_len, tag } = capsule;
+        slot.tag.set(tag);
+        slot.cid.set(sqe.cid.get());
+        slot.opcode.set(sqe.opcode);
+        slot.usage.set(Use::Held);
+        self.stats.commands.add(1);
+        let request = Request::new(self, at, sqe, data, data_len);
+        if let Some(first) = self.fused.take() {
+            first.finish(NvmeStatus::ABORTED_MISSING_FUSED);
+        }
+        request.finish(status);
+    }
+
     /// What is not a plain I/O command.
     #[inline(never)]
     fn dispatch(self: &Rc<Self>, request: Request) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Nqn, Subsystem, SubsystemKind};
 use crate::nvmf::core_view::HostId;
-use crate::nvmf::transport::{DisconnectReason, ListenerId};
 use crate::nvmf::target::NvmfError;
+use crate::nvmf::transport::{DisconnectReason, ListenerId};
 
 /// A host as it named itself in Connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,10 +109,7 @@ impl Subsystem {
     }
 
     /// Disconnects some controllers and returns when they are gone.
-    pub(super) async fn disconnect_where(
-        &self,
-        which: impl Fn(&super::Controller) -> bool,
-    ) {
+    pub(super) async fn disconnect_where(&self, which: impl Fn(&super::Controller) -> bool) {
         let chosen: Vec<_> = self.controllers().into_iter().filter(|one| which(one)).collect();
         for controller in &chosen {
             controller.disconnect(DisconnectReason::Removed).await;

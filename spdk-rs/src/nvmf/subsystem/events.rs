@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Subsystem;
 use crate::bdev::{DeviceEvent, EventListener};
 use crate::nvmf::controller::Notice;
+use crate::nvmf::target::Change;
 
 /// Something that happened to the device of a namespace.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) fn listener_of(subsystem: &Arc<Subsystem>, nsid: u32) -> EventListene
         let Some(subsystem) = subsystem.upgrade() else { return };
         if let Some(target) = subsystem.target() {
             let (bdev, event) = (bdev.id(), *event);
-            target.report(BdevChange { subsystem, nsid, bdev, event });
+            target.report(Change::Device(BdevChange { subsystem, nsid, bdev, event }));
         }
     })
 }

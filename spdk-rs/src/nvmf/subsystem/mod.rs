@@ -32,8 +32,9 @@ pub use options::{
 pub use state::SubsystemListener;
 
 use self::state::State;
-use super::controller::{Controller, Notice};
+use super::controller::{Controller, Notice, ReservationEvent};
 use super::core_view::SubsystemId;
+use super::reservation::ReservationNotice;
 use super::target::{ControlLock, Target, Waiters};
 use crate::reactor::ReactorHandle;
 
@@ -155,6 +156,15 @@ impl Subsystem {
     #[must_use]
     pub fn ana_changes(&self) -> u64 {
         self.state.lock().ana_changes
+    }
+
+    /// Tells the controllers of a host what happened to a reservation.
+    pub(super) async fn reservation_changed(&self, notice: &ReservationNotice) {
+        if notice.subsystem == self.id {
+            let event = ReservationEvent { nsid: notice.nsid, kind: notice.kind };
+            let of_host = |controller: &Controller| controller.host().id == notice.host;
+            self.notify(Notice::Reservation(event), of_host).await;
+        }
     }
 
     /// Tells controllers of an event; `of` chooses which.

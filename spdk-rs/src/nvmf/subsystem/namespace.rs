@@ -6,6 +6,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::bdev::{Bdev, BdevDesc};
+use crate::nvmf::core_view::NsConfig;
+use crate::nvmf::reservation::NsReservations;
 
 /// A device under a number of a subsystem. Its facts do not change; a change makes a new one.
 #[derive(Clone)]
@@ -17,6 +19,7 @@ pub struct Namespace {
     pub(super) eui64: Option<[u8; 8]>,
     pub(super) ana_group: u32,
     pub(super) ptpl_file: Option<PathBuf>,
+    pub(super) reservations: Arc<NsReservations>,
 }
 
 impl Namespace {
@@ -66,6 +69,22 @@ impl Namespace {
     #[must_use]
     pub fn ptpl_file(&self) -> Option<&PathBuf> {
         self.ptpl_file.as_ref()
+    }
+
+    /// Its reservations.
+    #[must_use]
+    pub fn reservations(&self) -> &Arc<NsReservations> {
+        &self.reservations
+    }
+
+    /// What reactors are given of it.
+    pub(super) fn config(&self) -> NsConfig {
+        NsConfig {
+            nsid: self.nsid,
+            desc: Arc::clone(&self.desc),
+            ana_group: self.ana_group,
+            reservations: Arc::clone(&self.reservations),
+        }
     }
 
     /// Whether hosts may only read.

@@ -1,14 +1,18 @@
 //! Adding, removing and regrouping namespaces.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use uuid::Uuid;
 
 use super::events::listener_of;
 use super::{Namespace, NamespaceOptions, Subsystem, SubsystemKind};
 use crate::bdev::{BdevDesc, ClaimKind, OpenMode};
 use crate::nvmf::controller::Notice;
 use crate::nvmf::core_view::NsConfig;
-use crate::nvmf::target::NvmfError;
+use crate::nvmf::reservation::{NsReservations, ReservationOptions};
+use crate::nvmf::target::{Change, NvmfError};
 
 impl Subsystem {
     /// Adds a device as a namespace and tells connected hosts. Returns its number.
@@ -25,9 +29,8 @@ impl Subsystem {
             return Err(NvmfError::not_found("NVM subsystem", self.nqn()));
         }
         let nsid = self.choose_nsid(options.nsid)?;
-        let namespace = Arc::new(self.make_namespace(nsid, options)?);
-        let config = self.config_of(&namespace)?;
-        if let Err(error) = self.open_on_reactors(&config).await {
+        let namespace = Arc::new(self.make_namespace(nsid, options).await?);
+        if let Err(error) = self.open_on_reactors(namespace.config()).await {
             self.close_on_reactors(nsid).await;
             return Err(error);
         }
@@ -113,7 +116,7 @@ impl Subsystem {
         }
     }
 
-    fn check_ana_group(&self, group: u32) -> Result<(), NvmfError> {
+    pub(super) fn check_ana_group(&self, group: u32) -> Result<(), NvmfError> {
         let max = self.options.max_namespaces;
         if (1..=max).contains(&group) {
             return Ok(());
@@ -121,7 +124,7 @@ impl Subsystem {
         Err(NvmfError::invalid("anagrpid", group, format!("1 to {max}")))
     }
 
-    fn make_namespace(
+    async fn make_namespace(
         self: &Arc<Self>,
         nsid: u32,
         options: NamespaceOptions,
@@ -150,12 +153,36 @@ impl Subsystem {
         let listener = listener_of(self, nsid);
         let desc = BdevDesc::open(&bdev, mode, &owner, Some(listener))?;
         desc.claim(claim)?;
+        let reservations = self.open_reservations(nsid, info.uuid, ptpl_file.clone()).await?;
         let nguid = nguid.unwrap_or(*uuid.as_bytes());
-        Ok(Namespace { nsid, desc, uuid, nguid, eui64, ana_group, ptpl_file })
+        Ok(Namespace { nsid, desc, uuid, nguid, eui64, ana_group, ptpl_file, reservations })
     }
 
-    async fn open_on_reactors(&self, config: &NsConfig) -> Result<(), NvmfError> {
-        let config = config.clone();
+    async fn open_reservations(
+        &self,
+        nsid: u32,
+        device: Uuid,
+        ptpl_file: Option<PathBuf>,
+    ) -> Result<Arc<NsReservations>, NvmfError> {
+        let target = self.target().ok_or_else(|| NvmfError::not_found("target of", self.nqn()))?;
+        let told = Arc::downgrade(&target);
+        let options = ReservationOptions {
+            subsystem: self.id,
+            nsid,
+            device,
+            ptpl_file,
+            reactors: self.reactors.to_vec(),
+            offload: target.offload().clone(),
+            notify: Arc::new(move |notice| {
+                if let Some(target) = told.upgrade() {
+                    target.report(Change::Reservation(notice));
+                }
+            }),
+        };
+        Ok(NsReservations::open(options).await?)
+    }
+
+    async fn open_on_reactors(&self, config: NsConfig) -> Result<(), NvmfError> {
         let name = config.desc.bdev().name().to_owned();
         let opened = self.on_views(move |view| view.add_namespace(&config)).await?;
         for result in opened {

@@ -33,7 +33,9 @@ pub enum NqnError {
     #[error("'nqn.' has to be followed by a date as yyyy-mm and a dot")]
     Date,
     /// The domain is malformed.
-    #[error("the date has to be followed by a reverse domain name of letters, digits, '-' and dots")]
+    #[error(
+        "the date has to be followed by a reverse domain name of letters, digits, '-' and dots"
+    )]
     Domain,
     /// There is nothing behind the domain.
     #[error("the domain has to be followed by ':' and a name")]
@@ -181,7 +183,10 @@ mod tests {
             ("nqn.2016-06.io.sp_dk:a", NqnError::Domain),
             ("nqn.2016-06.io.spdk:a\n", NqnError::Control),
             ("nqn.2014-08.org.nvmexpress:uuid:1111", NqnError::Uuid),
-            ("nqn.2014-08.org.nvmexpress:uuid:1111111122223333444455555555abcdef12", NqnError::Uuid),
+            (
+                "nqn.2014-08.org.nvmexpress:uuid:1111111122223333444455555555abcdef12",
+                NqnError::Uuid,
+            ),
         ] {
             assert_eq!(why(bad), Err(reason), "{bad}");
         }

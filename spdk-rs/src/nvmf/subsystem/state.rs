@@ -13,8 +13,6 @@ use crate::nvmf::target::Listener;
 pub struct SubsystemListener {
     /// Where it listens.
     pub listener: Arc<Listener>,
-    /// Its port identifier in the discovery log (PORTID).
-    pub port_id: u16,
     /// How well each ANA group is reached through it.
     pub ana: AnaStates,
 }

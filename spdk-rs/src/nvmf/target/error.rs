@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use super::super::subsystem::NqnError;
 use crate::bdev::ClaimError;
+use crate::nvmf::reservation::PersistError;
 use crate::nvmf::transport::TransportKind;
 use crate::reactor::ReactorGone;
 
@@ -75,6 +76,18 @@ pub enum NvmfError {
     /// The device cannot be had.
     #[error(transparent)]
     Claim(#[from] ClaimError),
+    /// A driver gives no channel to the device.
+    #[error("cannot open device '{device}' on every reactor")]
+    Open {
+        /// The device.
+        device: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file of the reservations cannot be used.
+    #[error(transparent)]
+    Reservations(#[from] PersistError),
     /// No transport of the kind was created.
     #[error("there is no {0} transport; create one first")]
     NoTransport(TransportKind),
@@ -102,7 +115,9 @@ impl NvmfError {
             Self::Exists { .. } => NvmfErrorKind::Exists,
             Self::Full { .. } => NvmfErrorKind::Full,
             Self::Claim(_) => NvmfErrorKind::Busy,
-            Self::Listen { .. } | Self::Reactor(_) => NvmfErrorKind::Io,
+            Self::Listen { .. } | Self::Open { .. } | Self::Reservations(_) | Self::Reactor(_) => {
+                NvmfErrorKind::Io
+            }
         }
     }
 

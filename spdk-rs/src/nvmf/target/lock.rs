@@ -1,6 +1,9 @@
 //! The lock of control-plane state.
 
-#[expect(clippy::disallowed_types, reason = "control plane: connects, management, admin commands")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "control plane: connects, management, admin commands"
+)]
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// State that the control plane and, for a connect or an admin command, a reactor look at. It is

@@ -16,8 +16,9 @@ mod subsystems;
 mod waiters;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use futures::StreamExt;
 use futures::channel::mpsc;
@@ -32,8 +33,9 @@ pub(in crate::nvmf) use waiters::Waiters;
 
 use super::controller::Notice;
 use super::core_view::SubsystemId;
+use super::reservation::ReservationNotice;
 use super::subsystem::{BdevChange, Nqn, Subsystem, SubsystemKind, SubsystemOptions};
-use crate::reactor::{Reactor, ReactorHandle};
+use crate::reactor::{Offload, Reactor, ReactorHandle};
 
 /// An NVMe-oF target.
 pub struct Target {
@@ -45,9 +47,18 @@ pub struct Target {
     listening: futures::lock::Mutex<()>,
     /// The discovery log's generation.
     generation: AtomicU64,
-    changes: mpsc::UnboundedSender<BdevChange>,
+    changes: mpsc::UnboundedSender<Change>,
     /// Ticks of the reactors' clock when the target started, and ticks per second.
     started: (u64, u64),
+    offload: Offload,
+}
+
+/// Something that happened where nobody may wait.
+pub(in crate::nvmf) enum Change {
+    /// To a device.
+    Device(BdevChange),
+    /// To a reservation.
+    Reservation(ReservationNotice),
 }
 
 /// The changing part of a target.
@@ -73,7 +84,11 @@ impl Target {
         let Some(first) = reactors.first().cloned() else {
             return Err(NvmfError::invalid("reactors", 0, "at least one"));
         };
-        let started = first.call(|reactor| (reactor.now(), reactor.clock().hz())).await?;
+        let facts = |reactor: &Rc<Reactor>| {
+            let started = (reactor.now(), reactor.clock().hz());
+            (started, reactor.offload().clone())
+        };
+        let (started, offload) = first.call(facts).await?;
         let reactors: Arc<[ReactorHandle]> = reactors.into();
         let (changes, told) = mpsc::unbounded();
         let target = Arc::new_cyclic(|target| Self {
@@ -91,9 +106,14 @@ impl Target {
             generation: AtomicU64::new(0),
             changes,
             started,
+            offload,
         });
         target.discovery.open_views().await?;
-        first.send(|reactor| reactor.spawn("nvmf device events", apply_changes(told))).await?;
+        let weak = Arc::downgrade(&target);
+        let task = move |reactor: &Rc<Reactor>| {
+            reactor.spawn("nvmf changes", apply_changes(weak, told));
+        };
+        first.send(task).await?;
         Ok(target)
     }
 
@@ -138,18 +158,31 @@ impl Target {
         }
     }
 
-    /// Hands an event of a device to the target's task. Does not block.
-    pub(in crate::nvmf) fn report(&self, change: BdevChange) {
+    /// The helper threads for work that may block.
+    pub(in crate::nvmf) fn offload(&self) -> &Offload {
+        &self.offload
+    }
+
+    /// Hands a change to the target's task. Does not block.
+    pub(in crate::nvmf) fn report(&self, change: Change) {
         // The task ends with its reactor, and nobody is connected then.
         let _ = self.changes.unbounded_send(change);
     }
 }
 
-/// Applies device events, each in a task of its own, since one may wait for I/O to end.
-async fn apply_changes(mut told: mpsc::UnboundedReceiver<BdevChange>) {
+/// Applies changes; those of devices in a task each, since one may wait for I/O to end.
+async fn apply_changes(target: Weak<Target>, mut told: mpsc::UnboundedReceiver<Change>) {
     while let Some(change) = told.next().await {
         let Some(reactor) = Reactor::current() else { return };
-        reactor.spawn("nvmf device event", change.apply());
+        match change {
+            Change::Device(change) => reactor.spawn("nvmf device event", change.apply()),
+            Change::Reservation(notice) => {
+                let subsystems = target.upgrade().map(|target| target.subsystems());
+                for subsystem in subsystems.into_iter().flatten() {
+                    subsystem.reservation_changed(&notice).await;
+                }
+            }
+        }
     }
 }
 

@@ -16,11 +16,7 @@ pub struct TargetOptions {
 
 impl Default for TargetOptions {
     fn default() -> Self {
-        Self {
-            io_qpairs_max: 127,
-            subsystems_max: 1024,
-            association_timeout_ms: 120_000,
-        }
+        Self { io_qpairs_max: 127, subsystems_max: 1024, association_timeout_ms: 120_000 }
     }
 }
 

@@ -55,8 +55,7 @@ impl Target {
     ) -> Result<(), NvmfError> {
         {
             let referrals = &mut self.state.lock().referrals;
-            let found =
-                referrals.iter().position(|one| one.address == address && one.nqn == *nqn);
+            let found = referrals.iter().position(|one| one.address == address && one.nqn == *nqn);
             let found = found.ok_or_else(|| NvmfError::not_found("referral to", address))?;
             referrals.remove(found);
         }

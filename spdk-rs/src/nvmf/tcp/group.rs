@@ -126,12 +126,6 @@ impl Group {
         }
     }
 
-    /// The number of connections.
-    pub(super) fn len(&self) -> usize {
-        let connections = self.connections.borrow();
-        connections.places.len() - connections.free.len()
-    }
-
     /// Memory for data that come in a capsule; none when there is none now.
     pub(super) fn buffer(&self, bytes: u32) -> Option<DmaBuf> {
         self.reactor.memory().alloc(usize::try_from(bytes).ok()?).ok()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
-use futures::future;
+use futures::future::{self, BoxFuture};
 
 use super::connection::Connection;
 use super::group::Group;
@@ -14,7 +14,8 @@ use super::options::{TcpOptions, TcpOptionsError};
 use super::shared::{Shared, TcpStats};
 use crate::net::{ListenOptions, Listener, NetError, Socket, SocketOptions};
 use crate::nvmf::service::TargetService;
-use crate::nvmf::transport::ListenerId;
+use crate::nvmf::target::{ListenerHandle, Target, Transport};
+use crate::nvmf::transport::{ListenerId, TransportKind};
 use crate::reactor::{Reactor, ReactorHandle};
 
 /// NVMe/TCP for a target. Dropping it ends its listeners; connections stay until their end.
@@ -54,24 +55,57 @@ impl TcpTransport {
     ///
     /// # Errors
     /// As [`Listener::bind`], and [`NetError::ReactorEnding`].
-    pub async fn listen_for(
+    pub fn listen_for(
         &self,
         target: Arc<dyn TargetService>,
         id: ListenerId,
         address: SocketAddr,
-    ) -> Result<TcpListener, NetError> {
-        let Some(reactor) = self.shared.reactor(0).cloned() else {
-            return Err(NetError::ReactorEnding);
-        };
+    ) -> impl Future<Output = Result<TcpListener, NetError>> + Send + 'static {
         let shared = Arc::clone(&self.shared);
-        let (gone, closed) = oneshot::channel();
-        let local = reactor
-            .call(move |reactor| bind(reactor, &shared, target, id, address, gone))
-            .await
-            .map_err(|_| NetError::ReactorEnding)??;
-        let (shared, closed) = (Arc::clone(&self.shared), closed.shared());
-        Ok(TcpListener { shared, id, local, closed })
+        async move {
+            let reactor = shared.reactor(0).cloned().ok_or(NetError::ReactorEnding)?;
+            let there = Arc::clone(&shared);
+            let (gone, closed) = oneshot::channel();
+            let local = reactor
+                .call(move |reactor| bind(reactor, &there, target, id, address, gone))
+                .await
+                .map_err(|_| NetError::ReactorEnding)??;
+            Ok(TcpListener { shared, id, local, closed: closed.shared() })
+        }
     }
+}
+
+impl Transport for TcpTransport {
+    fn kind(&self) -> TransportKind {
+        TransportKind::Tcp
+    }
+
+    fn listen(
+        &self,
+        target: Arc<Target>,
+        id: ListenerId,
+        address: SocketAddr,
+    ) -> BoxFuture<'static, std::io::Result<Box<dyn ListenerHandle>>> {
+        let listening = self.listen_for(target, id, address);
+        Box::pin(async move {
+            let listener = listening.await.map_err(as_io_error)?;
+            let handle: Box<dyn ListenerHandle> = Box::new(listener);
+            Ok(handle)
+        })
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+/// The same error for those who know only those of the system, with its kind.
+fn as_io_error(error: NetError) -> std::io::Error {
+    let kind = match &error {
+        NetError::Bind { source, .. } | NetError::Listen { source, .. } => source.kind(),
+        _ => std::io::ErrorKind::Other,
+    };
+    std::io::Error::new(kind, error)
 }
 
 impl Drop for TcpTransport {
@@ -155,7 +189,7 @@ impl TcpListener {
     }
 
     /// Ends listening, and returns when the address is free again. Connections stay.
-    pub fn close(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn end(&self) -> impl Future<Output = ()> + Send + 'static {
         let (shared, id, closed) = (Arc::clone(&self.shared), self.id, self.closed.clone());
         async move {
             let Some(reactor) = shared.reactor(0).cloned() else { return };
@@ -166,5 +200,15 @@ impl TcpListener {
                 let _ = closed.await;
             }
         }
+    }
+}
+
+impl ListenerHandle for TcpListener {
+    fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        Box::pin(self.end())
     }
 }

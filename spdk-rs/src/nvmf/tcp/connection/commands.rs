@@ -142,8 +142,7 @@ impl Connection {
             self.wire.borrow_mut().slots.starved.pop_front();
             self.fetch(tag, buffer, held);
         }
-        let stalled =
-            self.stalled.get().is_some_and(|stalled| stalled.missing != Missing::Slot);
+        let stalled = self.stalled.get().is_some_and(|stalled| stalled.missing != Missing::Slot);
         let waits = self.phase.get() == Phase::Running
             && (stalled || !self.wire.borrow().slots.starved.is_empty());
         self.waits.set(waits);

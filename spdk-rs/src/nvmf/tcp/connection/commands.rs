@@ -10,9 +10,6 @@ use crate::nvme::spec::{FusedPart, Sqe};
 use crate::nvme::tcp::framing::{DataPdu, FatalError, FatalStatus, Place, Receiver};
 use crate::nvmf::transport::Capsule;
 
-/// Opcode of the fabrics commands.
-const FABRICS: u8 = 0x7f;
-
 impl Connection {
     /// A command came, with so many bytes of data in its capsule.
     #[inline]
@@ -33,7 +30,7 @@ impl Connection {
         let Some(tag) = taken else { return self.stall(sqe, data_bytes, Missing::Slot) };
         self.order(sqe.fused(), tag);
         let options = &self.group.shared.options;
-        let strict = self.is_io.get() && sqe.opcode != FABRICS;
+        let strict = self.is_io.get() && !sqe.is_fabrics();
         let floor = if strict { 0 } else { ADMIN_CAPSULE_BYTES };
         let in_capsule = options.in_capsule_bytes.max(floor);
         let planned = plan(sqe, data_bytes, DataLimits { io: options.io_bytes_max, in_capsule });

@@ -287,11 +287,11 @@ fn events_have_their_bits() {
 
 #[test]
 fn connection_pdus_as_a_host_and_a_controller_send_them() {
-    let mut golden = vec![0x00, 0x00, 0x80, 0x00, 0x80, 0, 0, 0, 0, 0, 0x03, 0x03, 0x0f, 0, 0, 0];
+    let mut golden = vec![0x00, 0x00, 0x80, 0x00, 0x80, 0, 0, 0, 0, 0, 0x05, 0x03, 0x0f, 0, 0, 0];
     golden.resize(128, 0);
     let request = IcReq {
         header: CommonHeader::new(pdu_type::ICREQ, 0, hlen::IC, 0, 128),
-        hpda: 3,
+        hpda: 5,
         dgst: dgst::HEADER | dgst::DATA,
         maxr2t: 15.into(),
         ..Default::default()
@@ -300,7 +300,7 @@ fn connection_pdus_as_a_host_and_a_controller_send_them() {
     golden[0] = 0x01;
     golden[12..16].copy_from_slice(&[0x00, 0x00, 0x02, 0x00]);
     let response = IcResp::read_from_bytes(&golden).expect("128 bytes");
-    assert_eq!((response.cpda, response.dgst, response.maxh2cdata.get()), (3, 3, 131_072));
+    assert_eq!((response.cpda, response.dgst, response.maxh2cdata.get()), (5, 3, 131_072));
     let mut golden = vec![0x02, 0, 0x18, 0, 0x20, 0, 0, 0, 0x01, 0, 0x04, 0x03, 0x02, 0x01];
     golden.resize(24, 0);
     let term = TermReq::read_from_bytes(&golden).expect("24 bytes");

@@ -6,7 +6,6 @@ use futures::channel::oneshot;
 use spdk_rs_sys::cpu::{self, CoreSet};
 
 use super::*;
-use crate::env::{Clock, VirtualClock};
 use crate::reactor::{PollMode, Runtime, RuntimeOptions};
 
 /// Sends back what it gets, as far as there is room; what does not fit stays in the buffer.
@@ -165,12 +164,7 @@ fn what_one_turn_queues_leaves_in_one_piece() {
 
 #[test]
 fn a_virtual_clock_moves_bytes_too() {
-    for ring in [true, false] {
-        let clock = Clock::Virtual(VirtualClock::default());
-        let config = ReactorConfig { ring, clock, ..ReactorConfig::new(CoreId(0)) };
-        let reactor = LocalReactor::new(config, memory()).unwrap();
-        talk(&reactor, 30_000, 3, SocketOptions::default());
-    }
+    with_both_virtual(|reactor, _| talk(reactor, 30_000, 3, SocketOptions::default()));
 }
 
 type Outcome = (Vec<u8>, CloseReason);

@@ -187,13 +187,13 @@ fn each_violation_gets_its_status_and_ends_that_connection_alone() {
 #[test]
 fn a_termination_repeats_the_header_that_was_wrong() {
     let rig = Rig::new(options());
-    let (_admin, mut io) = rig.host(PLAIN, 4);
+    let (admin, mut io) = rig.host(PLAIN, 4);
     let mut bytes = io.capsule(&block(2, 7, 1), &[]);
     bytes[2] = 70;
     io.send(&bytes);
     assert_eq!(io.next(), Got::Terminated(1, 2, bytes[..8].to_vec()));
     drop(io);
-    let (_other, mut io) = rig.host(BOTH, 4);
+    let (other, mut io) = rig.host(BOTH, 4);
     let mut bytes = io.capsule(&block(2, 7, 1), &[]);
     bytes[20] ^= 1;
     let digest = u32::from_le_bytes(bytes[72..76].try_into().unwrap());
@@ -202,7 +202,7 @@ fn a_termination_repeats_the_header_that_was_wrong() {
     let got = io.next();
     assert_eq!(got, Got::Terminated(HeaderDigest.bits(), digest, bytes[..72].to_vec()));
     assert_eq!(io.next(), Got::End);
-    drop((_admin, _other, io));
+    drop((admin, other, io));
     rig.end();
 }
 
@@ -243,7 +243,7 @@ fn greetings_that_are_wrong_are_terminated() {
 #[test]
 fn wrong_connects_are_refused_with_a_status() {
     let rig = Rig::new(options());
-    let (_admin, cntlid) = rig.admin(PLAIN);
+    let (admin, cntlid) = rig.admin(PLAIN);
     let refusal = |nqn: &str, qid, sqsize, cntlid| {
         let mut host = Host::greeted(rig.address, PLAIN, 0);
         host.connect_to(nqn, qid, sqsize, cntlid).unwrap_err()
@@ -263,14 +263,14 @@ fn wrong_connects_are_refused_with_a_status() {
     let mut host = Host::greeted(rig.address, PLAIN, 0);
     host.submit_moved(block(2, 0, 1), 512);
     assert_eq!(host.response().status(), NvmeStatus::COMMAND_SEQUENCE_ERROR);
-    drop((host, _admin));
+    drop((admin, host));
     rig.end();
 }
 
 #[test]
 fn wrong_descriptors_fail_the_command_only() {
     let rig = Rig::new(options());
-    let (_admin, mut io) = rig.host(PLAIN, 32);
+    let (admin, mut io) = rig.host(PLAIN, 32);
     let mut refused = |sqe: Sqe, data: &[u8], status: NvmeStatus| {
         let bytes = io.capsule(&sqe, data);
         io.send(&bytes);
@@ -298,6 +298,6 @@ fn wrong_descriptors_fail_the_command_only() {
     let mut outside = block(1, BLOCKS, 1);
     outside.dptr = SglDescriptor::in_capsule(0, 512);
     refused(outside, &[0; 512], NvmeStatus::LBA_OUT_OF_RANGE);
-    drop((io, _admin));
+    drop((admin, io));
     rig.end();
 }

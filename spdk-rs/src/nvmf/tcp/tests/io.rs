@@ -101,7 +101,7 @@ fn many_transfers_are_under_way_at_once_and_end_in_any_order() {
 #[test]
 fn a_batch_of_small_commands_is_answered_whole() {
     let rig = Rig::new(TcpOptions::default());
-    let (_admin, mut io) = rig.host(PLAIN, 128);
+    let (admin, mut io) = rig.host(PLAIN, 128);
     for at in 0..128_u64 {
         io.submit(block(1, at * 8, 8), &pattern(4096, usize::try_from(at).unwrap()));
     }
@@ -119,13 +119,14 @@ fn a_batch_of_small_commands_is_answered_whole() {
             other => panic!("{other:?}"),
         }
     }
+    drop((admin, io));
     rig.end();
 }
 
 #[test]
 fn a_response_follows_the_data_when_asked_to() {
     let rig = Rig::new(TcpOptions { c2h_success: false, ..TcpOptions::default() });
-    let (_admin, mut io) = rig.host(PLAIN, 32);
+    let (admin, mut io) = rig.host(PLAIN, 32);
     let cid = io.submit_moved(block(2, 0, 8), 4096);
     assert!(matches!(io.next(), Got::Data { success: false, last: true, .. }));
     let cqe = io.response();
@@ -133,14 +134,14 @@ fn a_response_follows_the_data_when_asked_to() {
     // An error has no data.
     io.submit_moved(block(2, BLOCKS, 1), 512);
     assert_eq!(io.response().status(), NvmeStatus::LBA_OUT_OF_RANGE);
-    drop((io, _admin));
+    drop((admin, io));
     rig.end();
 }
 
 #[test]
 fn a_data_digest_error_fails_the_command_and_nothing_else() {
     let rig = Rig::new(TcpOptions::default());
-    let (_admin, mut io) = rig.host(ALL[3], 32);
+    let (admin, mut io) = rig.host(ALL[3], 32);
     let (old, new) = (pattern(4096, 1), pattern(4096, 2));
     assert_eq!(io.write_inside(0, &old), NvmeStatus::SUCCESS);
     // In the capsule.
@@ -167,14 +168,14 @@ fn a_data_digest_error_fails_the_command_and_nothing_else() {
     assert_eq!(io.response().status(), NvmeStatus::TRANSIENT_TRANSPORT_ERROR);
     assert!(io.read_blocks(0, 8) == old);
     io.check();
-    drop((io, _admin));
+    drop((admin, io));
     rig.end();
 }
 
 #[test]
 fn the_two_commands_of_a_fused_pair_stay_together() {
     let rig = Rig::new(TcpOptions::default());
-    let (_admin, mut io) = rig.host(PLAIN, 32);
+    let (admin, mut io) = rig.host(PLAIN, 32);
     let (old, new) = (pattern(512, 1), pattern(512, 2));
     assert_eq!(io.write_inside(5, &old), NvmeStatus::SUCCESS);
     // The data of both are asked for, those of the second come first, and another command's
@@ -216,7 +217,7 @@ fn the_two_commands_of_a_fused_pair_stay_together() {
     assert_eq!(cqe.cid.get(), lonely);
     assert_eq!(cqe.status(), NvmeStatus::ABORTED_MISSING_FUSED);
     assert!(io.data(next) == new);
-    drop((io, _admin));
+    drop((admin, io));
     rig.end();
 }
 
@@ -227,8 +228,8 @@ fn a_host_connects_over_ipv6() {
         return;
     }
     let rig = Rig::with(TcpOptions::default(), 64 << 20, 1, "[::1]:0");
-    let (_admin, mut io) = rig.host(PLAIN, 32);
+    let (admin, mut io) = rig.host(PLAIN, 32);
     io.check();
-    drop((io, _admin));
+    drop((admin, io));
     rig.end();
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::host::{Digests, Got, Host, block, pattern};
 use super::rig::Rig;
 use crate::NvmeStatus;
+use crate::nvme::spec::SglDescriptor;
 use crate::nvmf::tcp::TcpOptions;
 
 const PLAIN: Digests = Digests { header: false, data: false };
@@ -46,7 +47,9 @@ fn a_connection_that_stops_in_the_middle_is_ended_and_an_idle_one_is_not() {
             host.send(&bytes[..30]);
         },
         |host| {
-            let bytes = host.capsule(&block(1, 0, 8), &pattern(4096, 0));
+            let mut sqe = block(1, 0, 8);
+            sqe.dptr = SglDescriptor::in_capsule(0, 4096);
+            let bytes = host.capsule(&sqe, &pattern(4096, 0));
             host.send(&bytes[..2000]);
         },
         |host| {
@@ -112,6 +115,30 @@ fn writes_wait_for_memory_and_none_fails() {
         drop((admin, io));
         rig.end();
     }
+}
+
+#[test]
+fn memory_that_waited_for_a_lost_host_serves_the_next() {
+    let options = TcpOptions { shared_buffers: 1, ..TcpOptions::default() };
+    let rig = Rig::with(options, 8 << 20, 1, "127.0.0.1:0");
+    for _ in 0..3 {
+        let (admin, mut io) = rig.host(PLAIN, 32);
+        // The first takes all there is; the others wait for it.
+        for at in 0..3 {
+            io.submit_moved(block(1, at * 256, 256), 131_072);
+        }
+        io.ready();
+        drop((admin, io));
+        rig.until_connections(0);
+    }
+    let (admin, mut io) = rig.host(PLAIN, 32);
+    let data = pattern(131_072, 6);
+    io.submit_moved(block(1, 0, 256), data.len());
+    let r2t = io.ready();
+    io.give(&r2t, &data, 131_072);
+    assert_eq!(io.response().status(), NvmeStatus::SUCCESS);
+    drop((admin, io));
+    rig.end();
 }
 
 #[test]

@@ -141,22 +141,8 @@ impl<'a> Plan<'a> {
         }
 
         let unflushed = Unflushed::default();
-        let outcome = runtime.block_on(async {
-            let (mut first, mut second) = (signals.clone(), signals.clone());
-            let work = async {
-                let served = match server {
-                    Some(server) => server.run(async { first.received(1).await }).await,
-                    None => Ok(first.received(1).await),
-                };
-                context.nvmf().stop().await;
-                flush::end_devices(&engine, &unflushed).await?;
-                Ok(served?)
-            };
-            tokio::select! {
-                ended = work => Outcome::Ended(ended),
-                () = second.received(2) => Outcome::Cut,
-            }
-        });
+        let served = serve(server, &signals, &context, &engine, &unflushed);
+        let outcome = runtime.block_on(served);
         signals.close();
         match outcome {
             Outcome::Ended(ended) => {
@@ -208,6 +194,34 @@ impl<'a> Plan<'a> {
             let _ = writeln!(std::io::stdout(), "{text}");
         }
         Ok(())
+    }
+}
+
+/// Answers requests until a signal comes, and then ends what there is: the target before the
+/// devices that it exports.
+async fn serve(
+    server: Option<Server>,
+    signals: &Signals,
+    context: &Context,
+    engine: &Engine,
+    unflushed: &Unflushed,
+) -> Outcome {
+    let (mut first, mut second) = (signals.clone(), signals.clone());
+    let work = async {
+        let served = match server {
+            Some(server) => server.run(async { first.received(1).await }).await,
+            None => {
+                first.received(1).await;
+                Ok(())
+            }
+        };
+        context.nvmf().stop().await;
+        flush::end_devices(engine, unflushed).await?;
+        Ok(served?)
+    };
+    tokio::select! {
+        ended = work => Outcome::Ended(ended),
+        () = second.received(2) => Outcome::Cut,
     }
 }
 

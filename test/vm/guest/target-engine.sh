@@ -8,7 +8,7 @@ RPC_SOCKET=$WORK/rpc.sock
 DEVICES=/dev/shm/engine
 CALLS=$WORK/calls
 # Seconds that the debug binary may take under emulation until it answers.
-readonly START_SECONDS=30
+START_SECONDS=30
 
 rpc() { "$IO_ENGINE" rpc -r "$RPC_SOCKET" "$@"; }
 
@@ -49,8 +49,22 @@ engine_kill() {
     poll 10 ended
 }
 
-target_up() {
+# A file system on which files can be read and written in blocks of 512 past the page cache, which tmpfs allows for 4096.
+storage_up() {
     mkdir -p "$DEVICES"
+    modprobe -a loop ext4
+    truncate -s 768M "$DEVICES.img"
+    mkfs.ext4 -q -F -O ^has_journal -E lazy_itable_init=1 "$DEVICES.img"
+    mount -o loop,noatime "$DEVICES.img" "$DEVICES"
+}
+
+storage_down() {
+    if mountpoint -q "$DEVICES"; then umount "$DEVICES"; fi
+    rm -rf "$DEVICES" "$DEVICES.img"
+}
+
+target_up() {
+    storage_up
     : >"$CALLS"
     : >"$WORK/engine.log"
     engine_start
@@ -70,7 +84,7 @@ engine_end() {
 
 target_down() {
     if alive; then engine_end; fi
-    rm -rf "$DEVICES"
+    storage_down
 }
 
 target_log() {

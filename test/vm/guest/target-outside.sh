@@ -21,6 +21,11 @@ outside() {
     return "$status"
 }
 
+# It has real file systems.
+storage_up() { mkdir -p "$DEVICES"; }
+
+storage_down() { rm -rf "$DEVICES"; }
+
 rpc() { outside rpc "$@"; }
 
 alive() { outside alive; }

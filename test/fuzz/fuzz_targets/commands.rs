@@ -25,7 +25,10 @@ fn command(sqe: &Sqe) {
     let property = Property::of(sqe);
     if let Some(bytes) = property.bytes() {
         let set = Property::of(&Property::set(property.offset, bytes == 8, property.value));
-        assert_eq!((set.offset, set.bytes(), set.value), (property.offset, Some(bytes), property.value));
+        assert_eq!(
+            (set.offset, set.bytes(), set.value),
+            (property.offset, Some(bytes), property.value)
+        );
     }
     let block = BlockCommand(sqe);
     let again = Sqe::block(sqe.opcode, sqe.nsid.get(), block.slba(), block.blocks());
@@ -42,7 +45,8 @@ fuzz_target!(|data: &[u8]| {
         command(sqe);
     }
     if let Ok((cqe, _)) = Cqe::ref_from_prefix(data) {
-        let _ = format!("{} {} {:?}", cqe.status(), FabricsStatus(cqe.status()), cqe.status().errno());
+        let _ =
+            format!("{} {} {:?}", cqe.status(), FabricsStatus(cqe.status()), cqe.status().errno());
     }
     if let Ok((connect, _)) = ConnectData::ref_from_prefix(data) {
         if let (Ok(subnqn), Ok(hostnqn)) = (connect.subnqn(), connect.hostnqn()) {

@@ -56,10 +56,8 @@ pub(super) async fn run(
 ) -> Result<String, DaemonError> {
     let exported = start(args, context, engine, names).await;
     let (subsystem, addresses) = exported.map_err(|source| DaemonError::Export { source })?;
-    for address in addresses.iter().filter(|address| !address.ip().is_loopback()) {
-        if args.host.is_empty() {
-            tracing::warn!("any host that reaches {address} may connect; --host NQN limits it");
-        }
+    for address in open_to_all(&addresses, &args.host) {
+        tracing::warn!("any host that reaches {address} may connect; --host NQN limits it");
     }
     Ok(describe(&subsystem, &addresses, &args.host))
 }
@@ -98,6 +96,12 @@ async fn start(
         addresses.push(subsystem.add_listener(place).await?.address().address);
     }
     Ok((subsystem, addresses))
+}
+
+/// The addresses at which hosts of other machines may connect whoever they are.
+fn open_to_all<'a>(addresses: &'a [SocketAddr], hosts: &[Nqn]) -> Vec<&'a SocketAddr> {
+    let open = |address: &&SocketAddr| hosts.is_empty() && !address.ip().is_loopback();
+    addresses.iter().filter(open).collect()
 }
 
 /// What tells this machine from others.
@@ -153,6 +157,17 @@ fn describe(subsystem: &Subsystem, addresses: &[SocketAddr], hosts: &[Nqn]) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_other_machines_are_open_without_a_list_of_hosts() {
+        let all: Vec<SocketAddr> = ["127.0.0.1:1", "[::1]:1", "0.0.0.0:1", "192.0.2.1:1"]
+            .iter()
+            .map(|text| text.parse().expect("an address"))
+            .collect();
+        assert_eq!(open_to_all(&all, &[]), [&all[2], &all[3]]);
+        let host = Nqn::new("nqn.2016-06.io.spdk:h").expect("a name");
+        assert!(open_to_all(&all, &[host]).is_empty());
+    }
 
     #[test]
     fn an_export_has_a_name_that_stays_and_that_no_other_has() {

@@ -188,7 +188,7 @@ fn every_kind_of_io_reaches_the_target() {
     let (target, host) = (FakeTarget::start(), Host::new());
     let handle = host.attach(&target, options());
     assert_eq!(host.write(&handle, 0, 4, 7), NvmeStatus::SUCCESS);
-    let status = |future| host.reactor.block_on(future).status;
+    let status = |future: crate::bdev::IoFuture| host.reactor.block_on(future).status;
     assert_eq!(status(handle.flush()), NvmeStatus::SUCCESS);
     assert_eq!(status(handle.compare(host.buf(4, 7), 0, 4)), NvmeStatus::SUCCESS);
     assert_eq!(status(handle.compare(host.buf(4, 8), 0, 4)), NvmeStatus::COMPARE_FAILURE);

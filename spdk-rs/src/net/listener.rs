@@ -48,6 +48,8 @@ pub struct Listener {
     net: Rc<Net>,
     key: OnceCell<Key>,
     local: SocketAddr,
+    /// `SO_PRIORITY`, the one option that connections do not inherit.
+    priority: Option<u8>,
     fd: RefCell<Option<OwnedFd>>,
     on_accept: RefCell<Option<OnAccept>>,
     /// A poll is in the ring.
@@ -97,6 +99,7 @@ impl Listener {
             net,
             key: OnceCell::new(),
             local,
+            priority: options.socket.priority,
             fd: RefCell::new(Some(fd)),
             on_accept: RefCell::new(Some(Rc::from(on_accept))),
             armed: Cell::new(false),
@@ -168,7 +171,13 @@ impl Listener {
         let fd = self.fd.borrow();
         let Some(fd) = fd.as_ref() else { return Accepted::None };
         match socket::accept(fd.as_fd()) {
-            Ok((taken, peer)) => Accepted::One(Socket::new(taken, peer), peer),
+            Ok((taken, peer)) => {
+                if let Some(priority) = self.priority {
+                    // The listening socket took the same value.
+                    let _ = set(taken.as_fd(), SocketOption::Priority, priority.into());
+                }
+                Accepted::One(Socket::new(taken, peer), peer)
+            }
             Err(error) => after_error(error),
         }
     }

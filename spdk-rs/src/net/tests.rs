@@ -13,11 +13,11 @@ use std::rc::Rc;
 use spdk_rs_sys::cpu::CoreId;
 
 use super::*;
-use crate::env::{IoVec, Memory};
+use crate::env::{Clock, IoVec, Memory, VirtualClock};
 use crate::reactor::{LocalReactor, Reactor, ReactorConfig};
 
 /// How long a test may wait for the kernel before it counts as stuck.
-const STUCK_NS: u64 = 30_000_000_000;
+const STUCK_NS: u64 = 20_000_000_000;
 
 fn memory() -> Memory {
     Memory::ordinary(4 << 20).unwrap()
@@ -56,6 +56,29 @@ fn until(reactor: &Rc<Reactor>, what: &str, holds: impl Fn() -> bool) {
         let waited = spdk_rs_sys::os::monotonic_ns() - started;
         assert!(waited < STUCK_NS, "stuck while waiting until {what}");
     }
+}
+
+/// Runs a test in virtual time, with a ring and without one.
+fn with_both_virtual(test: impl Fn(&LocalReactor, &VirtualClock)) {
+    for ring in [true, false] {
+        println!("ring: {ring}");
+        let time = VirtualClock::default();
+        let clock = Clock::Virtual(time.clone());
+        let config = ReactorConfig { ring, clock, ..ReactorConfig::new(CoreId(0)) };
+        let reactor = LocalReactor::new(config, memory()).unwrap();
+        if !ring || reactor.ring().is_some() {
+            test(&reactor, &time);
+        }
+    }
+}
+
+/// Some turns, in which things happen or not.
+fn some_turns(reactor: &Rc<Reactor>) {
+    reactor.block_on(async {
+        for _ in 0..8 {
+            crate::reactor::yield_now().await;
+        }
+    });
 }
 
 /// The open descriptors of the process. Every test is a process of its own under nextest; under

@@ -8,7 +8,6 @@ use std::time::Duration;
 use nix::libc;
 
 use super::*;
-use crate::env::{Clock, VirtualClock};
 
 /// A stream to a peer that the test plays itself, with blocking calls.
 fn with_peer(
@@ -31,10 +30,7 @@ fn reset(peer: TcpStream) {
 
 fn why(reactor: &Rc<Reactor>, probe: &Probe) -> CloseReason {
     until(reactor, "the stream is closed", || probe.is_closed());
-    for _ in 0..3 {
-        reactor.handle().try_send(|_| ()).unwrap();
-        reactor.turn();
-    }
+    some_turns(reactor);
     assert_eq!(probe.closed.borrow().len(), 1, "closed exactly once");
     assert_eq!(live_sockets(reactor), 0);
     assert!(!probe.stream().is_open());
@@ -46,10 +42,7 @@ fn fill_up(reactor: &Rc<Reactor>, probe: &Probe, payload: &[u8]) {
     let piece = IoVec::new(payload.as_ptr().cast_mut(), payload.len());
     // SAFETY: the payload outlives the stream in all tests.
     unsafe { probe.stream().send_gather(b"head", &[piece], b"", Some(1)) }.unwrap();
-    for _ in 0..10 {
-        reactor.handle().try_send(|_| ()).unwrap();
-        reactor.turn();
-    }
+    some_turns(reactor);
     assert!(probe.sent.borrow().is_empty());
 }
 
@@ -65,7 +58,7 @@ fn an_unused_stream_ends_in_every_way() {
         assert_eq!(peer.read(&mut [0]).unwrap_or(0), 0);
         // While it waits for bytes.
         let (probe, _peer) = open();
-        fill_up_nothing(reactor);
+        some_turns(reactor);
         probe.stream().abort();
         assert_eq!(why(reactor, &probe), CloseReason::Aborted);
         // The peer ends.
@@ -73,7 +66,7 @@ fn an_unused_stream_ends_in_every_way() {
         drop(peer);
         assert_eq!(why(reactor, &probe), CloseReason::PeerClosed);
         let (probe, peer) = open();
-        fill_up_nothing(reactor);
+        some_turns(reactor);
         reset(peer);
         assert_eq!(why(reactor, &probe), CloseReason::Reset { errno: libc::ECONNRESET });
         // An order that the peer follows, given twice.
@@ -90,17 +83,9 @@ fn an_unused_stream_ends_in_every_way() {
     });
 }
 
-/// Some turns in which nothing happens.
-fn fill_up_nothing(reactor: &Rc<Reactor>) {
-    for _ in 0..5 {
-        reactor.handle().try_send(|_| ()).unwrap();
-        reactor.turn();
-    }
-}
-
 #[test]
 fn a_stream_with_unsent_bytes_ends_in_every_way() {
-    let payload = vec![5; 8 << 20];
+    let payload = vec![5; 1 << 20];
     with_both(|reactor| {
         let open = || {
             let (probe, peer) = with_peer(reactor, tiny(), Probe::new(64));
@@ -190,7 +175,7 @@ fn memory_stays_until_the_kernel_is_done_with_it() {
         let (probe, mut peer) = with_peer(reactor, tiny(), probe);
         // SAFETY: the handler owns the memory.
         unsafe { probe.stream().send_gather(b"", &[piece], b"", None) }.unwrap();
-        fill_up_nothing(reactor);
+        some_turns(reactor);
         let alive: Weak<Probe> = Rc::downgrade(&probe);
         drop(probe);
         // Nobody but the stream holds the handler now.
@@ -224,7 +209,7 @@ fn a_paused_stream_delivers_nothing_more() {
         peer.write_all(&[1; 20]).unwrap();
         for bytes in [8, 16, 20] {
             until(reactor, "a part was read", || probe.read.borrow().len() == bytes);
-            fill_up_nothing(reactor);
+            some_turns(reactor);
             assert_eq!(probe.read.borrow().len(), bytes);
             probe.stream().resume_reading();
         }
@@ -240,12 +225,12 @@ fn a_full_buffer_stops_reading_until_there_is_room() {
         let (probe, mut peer) = with_peer(reactor, SocketOptions::default(), probe);
         peer.write_all(b"abcdefghijkl").unwrap();
         until(reactor, "the buffer is full", || probe.buffer.len() == 8);
-        fill_up_nothing(reactor);
+        some_turns(reactor);
         // A view keeps the bytes in place, so that there is no room in front of them.
         let view = probe.buffer.data();
         probe.buffer.consume(3);
         probe.stream().resume_reading();
-        fill_up_nothing(reactor);
+        some_turns(reactor);
         assert_eq!((&view[..], probe.buffer.len()), (&b"abcdefgh"[..], 5));
         drop(view);
         probe.stream().resume_reading();
@@ -277,18 +262,46 @@ fn a_full_queue_refuses_as_a_whole_and_tells_when_there_is_room() {
 
 #[test]
 fn an_orderly_end_is_bounded_in_virtual_time() {
-    for ring in [true, false] {
-        let clock = Clock::Virtual(VirtualClock::default());
-        let config = ReactorConfig { ring, clock, ..ReactorConfig::new(CoreId(0)) };
-        let reactor = LocalReactor::new(config, memory()).unwrap();
+    with_both_virtual(|reactor, _| {
         // The peer neither reads nor closes.
-        let (probe, _peer) = with_peer(&reactor, SocketOptions::default(), Probe::new(8));
+        let (probe, _peer) = with_peer(reactor, SocketOptions::default(), Probe::new(8));
         probe.stream().send(b"bye", Some(1)).unwrap();
         probe.stream().shutdown(Duration::from_secs(3600));
-        while !probe.is_closed() {
-            reactor.turn();
-        }
+        until(reactor, "the stream is closed", || probe.is_closed());
         assert_eq!(*probe.closed.borrow(), [CloseReason::TimeLimit]);
         assert_eq!(*probe.sent.borrow(), [1]);
-    }
+    });
+}
+
+#[test]
+fn an_end_right_behind_the_last_bytes_is_seen() {
+    with_both(|reactor| {
+        let (probe, mut peer) = with_peer(reactor, SocketOptions::default(), Probe::new(64));
+        peer.write_all(b"last words").unwrap();
+        drop(peer);
+        assert_eq!(why(reactor, &probe), CloseReason::PeerClosed);
+        assert_eq!(*probe.read.borrow(), b"last words");
+    });
+}
+
+#[test]
+fn a_buffer_serves_one_stream_at_a_time() {
+    with_both(|reactor| {
+        let (first, mut peer) = with_peer(reactor, SocketOptions::default(), Probe::new(64));
+        some_turns(reactor);
+        let probe = Probe { buffer: first.buffer.clone(), ..Probe::new(1) };
+        let (second, mut other) = with_peer(reactor, SocketOptions::default(), probe);
+        if reactor.ring().is_some() {
+            // The first one's receive holds it.
+            other.write_all(b"other").unwrap();
+            some_turns(reactor);
+            assert!(second.read.borrow().is_empty());
+        }
+        peer.write_all(b"one").unwrap();
+        until(reactor, "the first has read", || *first.read.borrow() == b"one");
+        second.stream().abort();
+        until(reactor, "the second is closed", || second.is_closed());
+        first.stream().abort();
+        assert_eq!(why(reactor, &first), CloseReason::Aborted);
+    });
 }

@@ -37,24 +37,19 @@ fn a_reactor_that_ends_closes_its_sockets() {
         let on_accept = Box::new(move |_, _| drop(Rc::clone(&held)));
         let any = "127.0.0.1:0".parse().unwrap();
         let options = ListenOptions::default();
-        let _listener = Listener::bind(&reactor, any, &options, on_accept).unwrap();
-        for turn in 0..10 {
-            reactor.handle().try_send(|_| ()).unwrap();
-            reactor.turn();
-            if turn == 5 {
-                // An end with a stream that was not turned since.
-                let (socket, peer) = connect_one();
-                probes.push(Probe::new(64).open(&reactor, socket));
-                peers.push(peer);
-            }
-        }
+        let callback = Listener::bind(&reactor, any, &options, on_accept).unwrap();
+        some_turns(&reactor);
+        // An end with a stream that was not turned since.
+        let (socket, peer) = connect_one();
+        probes.push(Probe::new(64).open(&reactor, socket));
+        peers.push(peer);
         drop(reactor);
         for probe in &probes {
             assert_eq!(*probe.closed.borrow(), [CloseReason::ReactorEnded]);
             assert_eq!(Rc::strong_count(probe), 1, "the stream let go of its handler");
         }
         assert_eq!(Rc::strong_count(&here), 1, "the listener let go of its callback");
-        drop((probes, peers, listener));
+        drop((probes, peers, listener, callback));
         assert_eq!(descriptors(), before);
     }
 }
@@ -75,7 +70,6 @@ fn an_ending_reactor_takes_no_more_sockets() {
             errors.borrow_mut().extend(opened.err().map(|error| error.to_string()));
         });
         let probe = Probe { on_closed, ..Probe::new(8) }.open(&reactor, near);
-        reactor.turn();
         drop(reactor);
         assert!(probe.is_closed());
         assert_eq!(*refused.borrow(), ["the reactor is ending"]);
@@ -96,7 +90,7 @@ fn thousands_of_connections_leave_nothing_behind() {
         let any = "127.0.0.1:0".parse().unwrap();
         let options = ListenOptions::default();
         let listener = Listener::bind(reactor, any, &options, on_accept).unwrap();
-        reactor.turn();
+        some_turns(reactor);
         let before = descriptors();
         for round in 0..20 {
             let mut peers = Vec::new();

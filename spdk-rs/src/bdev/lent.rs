@@ -92,3 +92,6 @@ impl fmt::Debug for Lent {
         write!(f, "Lent({} bytes)", self.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,8 +141,8 @@ impl ConnectData {
     #[must_use]
     pub fn new(hostid: [u8; 16], cntlid: u16, subnqn: &str, hostnqn: &str) -> Self {
         let mut data = Self { hostid, cntlid: U16::new(cntlid), ..Self::default() };
-        text::set_terminated(&mut data.subnqn[..=text::NQN_LEN_MAX], subnqn);
-        text::set_terminated(&mut data.hostnqn[..=text::NQN_LEN_MAX], hostnqn);
+        text::set_terminated(&mut data.subnqn[..text::NQN_LEN_MAX], subnqn);
+        text::set_terminated(&mut data.hostnqn[..text::NQN_LEN_MAX], hostnqn);
         data
     }
 

@@ -139,8 +139,9 @@ fn controller(admin: &AdminQueue) -> Vec<u8> {
         kas: U16::new(u16::try_from(KEEP_ALIVE_GRANULARITY_MS / 100).unwrap_or(1)),
         maxcmd: U16::new(u16::try_from(info.queue_depth_max).unwrap_or(u16::MAX)),
         sgls: U32::new(sgls::SUPPORTED | sgls::OFFSET | sgls::TRANSPORT),
-        ioccsz: U32::new(64 / 16),
-        iorcsz: U32::new(16 / 16),
+        // An entry alone, in units of 16 bytes.
+        ioccsz: U32::new(4),
+        iorcsz: U32::new(1),
         msdbd: 1,
         ..IdentifyController::default()
     };

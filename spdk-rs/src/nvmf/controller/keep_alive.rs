@@ -6,7 +6,7 @@
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use futures::future::{AbortHandle, abortable};
+use futures::future::abortable;
 
 use super::AdminQueue;
 use crate::nvmf::subsystem::SubsystemKind;

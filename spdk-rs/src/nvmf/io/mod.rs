@@ -18,6 +18,8 @@ pub mod limits;
 mod reservation;
 mod start;
 mod task;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub use access::Access;

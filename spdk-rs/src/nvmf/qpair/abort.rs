@@ -22,7 +22,7 @@ impl Qpair {
         }
         let fused = self.fused.borrow_mut().take_if(|first| first.sqe().cid.get() == cid);
         if let Some(first) = fused {
-            self.half_pair.set(false);
+            self.straight.set(true);
             first.finish(NvmeStatus::ABORTED_BY_REQUEST);
             return AbortOutcome::Aborted;
         }

@@ -12,7 +12,7 @@ mod carry;
 mod slots;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod waiting;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -37,7 +37,7 @@ use crate::nvme::spec::{Cqe, FusedPart};
 use crate::reactor::Reactor;
 
 pub use self::slots::SlotRef;
-pub use self::state::{QpairState, QpairStats};
+pub use self::state::{Count, QpairState, QpairStats};
 
 /// What makes a connection a queue of a controller.
 pub struct Attachment {
@@ -115,7 +115,8 @@ pub struct Qpair {
     sq_head: Cell<u32>,
     /// The first command of a fused pair, until the next command comes.
     fused: RefCell<Option<Request>>,
-    half_pair: Cell<bool>,
+    /// Whether a plain I/O command may start: on a connected I/O queue, without half a pair.
+    straight: Cell<bool>,
     /// Whether the reactor looks after this queue pair's waiting commands.
     in_waiting_room: Cell<bool>,
     stats: QpairStats,
@@ -144,7 +145,7 @@ impl Qpair {
             queue_size: Cell::new(2),
             sq_head: Cell::new(0),
             fused: RefCell::new(None),
-            half_pair: Cell::new(false),
+            straight: Cell::new(false),
             in_waiting_room: Cell::new(false),
             stats: QpairStats::default(),
         })
@@ -249,6 +250,7 @@ impl Qpair {
         // It was not set: a queue pair is connecting only before its first attachment.
         let _ = self.attached.set(Rc::new(attached));
         self.state.set(QpairState::Connected);
+        self.straight.set(qid != 0);
         Ok(())
     }
 
@@ -266,12 +268,10 @@ impl Qpair {
         slot.opcode.set(sqe.opcode);
         slot.usage.set(Use::Held);
         self.stats.commands.add(1);
-        if self.state.get() == QpairState::Connected
-            && let Some(attached) = self.attached.get()
-            && attached.qid != 0
+        if self.straight.get()
             && sqe.opcode != FABRICS
             && sqe.fused() == FusedPart::None
-            && !self.half_pair.get()
+            && let Some(attached) = self.attached.get()
         {
             return self.start(attached, at, Command { sqe, data, data_len });
         }
@@ -324,7 +324,7 @@ impl Qpair {
 
     /// An I/O command that is a part of a fused pair, or comes after the first of one.
     fn fuse(self: &Rc<Self>, attached: &Rc<Attached>, mut request: Request) {
-        self.half_pair.set(false);
+        self.straight.set(true);
         let (first, part) = (self.fused.take(), request.sqe().fused());
         match first {
             Some(first) if part == FusedPart::Second => return io::pair(attached, first, request),
@@ -340,7 +340,7 @@ impl Qpair {
                 self.start(attached, at, Command { sqe, data, data_len });
             }
             FusedPart::First if request.sqe().opcode == COMPARE => {
-                self.half_pair.set(true);
+                self.straight.set(false);
                 *self.fused.borrow_mut() = Some(request);
             }
             FusedPart::First => request.finish(NvmeStatus::INVALID_OPCODE),
@@ -409,6 +409,7 @@ impl Qpair {
             return;
         }
         self.state.set(QpairState::Disconnecting);
+        self.straight.set(false);
         self.transport.disconnect(why);
     }
 
@@ -419,11 +420,9 @@ impl Qpair {
             return;
         }
         self.state.set(QpairState::Disconnecting);
+        self.straight.set(false);
         self.drop_waiting();
         drop(self.fused.take());
-        if let Some(attached) = self.attached.get() {
-            attached.subsystem.remove_qpair(self);
-        }
         if let Some(controller) = self.controller() {
             controller.closing(self);
         }
@@ -435,8 +434,9 @@ impl Qpair {
             return;
         }
         self.state.set(QpairState::Gone);
-        let controller = self.attached.get().and_then(|attached| attached.controller.take());
-        if let (Some(controller), Some(own)) = (controller, self.own.upgrade()) {
+        let (Some(attached), Some(own)) = (self.attached.get(), self.own.upgrade()) else { return };
+        attached.subsystem.remove_qpair(&own);
+        if let Some(controller) = attached.controller.take() {
             controller.gone(&own);
         }
     }

@@ -207,3 +207,36 @@ impl Slots {
         self.early.iter().chain(main).filter(|slot| slot.usage.get() != Use::Free)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_answer_finds_nobody() {
+        let slots = Slots::new();
+        slots.grow(2);
+        let (old, slot) = slots.take().unwrap();
+        slot.usage.set(Use::Held);
+        assert!(slots.get(old).is_some());
+        assert_eq!(SlotRef::of_tag(old.tag()), old);
+        slots.free(old, slot);
+        assert!(slots.get(old).is_none());
+        let (new, slot) = slots.take().unwrap();
+        slot.usage.set(Use::Held);
+        assert_eq!(new.index, old.index, "the same place");
+        assert!(slots.get(old).is_none() && slots.get(new).is_some());
+        assert!(slots.get(SlotRef { index: 2, ..new }).is_none());
+    }
+
+    #[test]
+    fn places_from_before_connect_are_not_given_out_again() {
+        let slots = Slots::new();
+        let (early, slot) = slots.take().unwrap();
+        slot.usage.set(Use::Held);
+        slots.grow(3);
+        slots.free(early, slot);
+        let taken: Vec<_> = std::iter::from_fn(|| slots.take()).map(|(at, _)| at.index).collect();
+        assert_eq!((taken, slots.used()), (vec![0, 1, 2], 3));
+    }
+}

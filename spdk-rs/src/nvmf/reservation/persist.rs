@@ -185,7 +185,7 @@ impl Reader<'_> {
         let Some(kind) = ReservationType::from_bits(rtype) else { return Ok(None) };
         let holder = HostId(self.uuid(&self.json["holder_uuid"], "holder_uuid")?.into_bytes());
         let known = registrants.iter().any(|one| one.host == holder);
-        if !known && !(kind.all_registrants() && !registrants.is_empty()) {
+        if !(known || kind.all_registrants() && !registrants.is_empty()) {
             return Err(self.wrong("holder_uuid", "one of the registrants"));
         }
         Ok(Some((kind, holder)))

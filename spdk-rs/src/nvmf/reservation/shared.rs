@@ -267,7 +267,6 @@ impl NsReservations {
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "see the import")]
 type Guard<'a> = MutexGuard<'a, ReservationState>;
 
 /// The helper thread did not come back with an answer.

@@ -18,6 +18,8 @@ mod namespaces;
 mod nqn;
 mod options;
 mod state;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::sync::{Arc, Weak};

@@ -1,7 +1,5 @@
 //! The namespace identification descriptors (CNS 03h, section 5.17.2.3).
 
-use zerocopy::FromBytes;
-
 use crate::nvme::spec::error::{ReadError, front, split};
 
 /// Types of a descriptor (NIDT).
@@ -22,7 +20,7 @@ wire! {
     pub struct NamespaceIdHeader: 4 {
         /// Type, see [`nidt`].
         0 => nidt: u8,
-        /// Bytes of the identifier that follows.
+        /// Bytes of the identifier that follows; 0 ends the list.
         1 => nidl: u8,
         /// Reserved.
         2 => reserved2: [u8; 2],
@@ -65,7 +63,7 @@ impl NamespaceId<'_> {
     }
 }
 
-/// The descriptors of a list, up to the first of type 0 or the end of the bytes.
+/// The descriptors of a list, up to the first without an identifier or the end of the bytes.
 ///
 /// After an error the iteration ends.
 #[derive(Clone, Debug)]
@@ -81,11 +79,14 @@ impl<'a> NamespaceIds<'a> {
     }
 
     fn read(&mut self) -> Result<Option<NamespaceId<'a>>, ReadError> {
-        if self.rest.first().is_none_or(|&kind| kind == 0) {
+        if self.rest.is_empty() {
             return Ok(None);
         }
         let what = "namespace identification descriptor";
         let (header, rest) = front::<NamespaceIdHeader>(what, self.rest)?;
+        if header.nidl == 0 {
+            return Ok(None);
+        }
         let (id, rest) = split(what, rest, usize::from(header.nidl))?;
         self.rest = rest;
         let wrong = |_| ReadError::Value { what: "NIDL", value: header.nidl.into() };
@@ -93,13 +94,9 @@ impl<'a> NamespaceIds<'a> {
             nidt::EUI64 => NamespaceId::Eui64(id.try_into().map_err(wrong)?),
             nidt::NGUID => NamespaceId::Nguid(id.try_into().map_err(wrong)?),
             nidt::UUID => NamespaceId::Uuid(id.try_into().map_err(wrong)?),
-            nidt::CSI => NamespaceId::Csi(
-                u8::read_from_bytes(id)
-                    .map_err(|_| ReadError::Value { what: "NIDL", value: header.nidl.into() })?,
-            ),
-            // A type without an identifier has no meaning, and would let a list not end.
-            kind if id.is_empty() => {
-                return Err(ReadError::Value { what: "NIDL", value: kind.into() });
+            nidt::CSI => {
+                let [csi] = <[u8; 1]>::try_from(id).map_err(wrong)?;
+                NamespaceId::Csi(csi)
             }
             kind => NamespaceId::Other { kind, id },
         }))

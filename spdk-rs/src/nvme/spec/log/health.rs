@@ -135,15 +135,13 @@ impl ChangedNamespaces {
     /// A list of the identifiers, in the order given; [`Self::TOO_MANY`] when they have no room.
     pub fn of(nsids: impl IntoIterator<Item = u32>) -> Self {
         let mut list = Self::new_zeroed();
-        let mut at = 0;
-        for nsid in nsids {
+        for (at, nsid) in nsids.into_iter().enumerate() {
             let Some(entry) = list.nsid.get_mut(at) else {
                 list = Self::new_zeroed();
                 list.nsid[0].set(Self::TOO_MANY);
                 break;
             };
             entry.set(nsid);
-            at += 1;
         }
         list
     }

@@ -81,6 +81,9 @@ impl Shape {
         }
         let headed = header + if header_digest { DIGEST_BYTES } else { 0 };
         let bare = usize::try_from(plen).is_ok_and(|plen| plen == headed);
+        if usize::try_from(plen).is_ok_and(|plen| plen < headed) {
+            return Err(FatalError::field(offset::PLEN));
+        }
         if !kind.may_have_data() || (kind == PduType::CapsuleCmd && bare) {
             return match bare {
                 true => Ok(Self { kind, header, header_digest, before_data: headed, data: 0 }),

@@ -12,6 +12,8 @@
 
 mod check;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod pdu;
 mod receiver;
 #[cfg(test)]

@@ -169,7 +169,6 @@ pub struct R2t {
 
 /// A PDU whose header is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a command is what comes most, and is not boxed")]
 pub enum Pdu {
     /// Initialize connection request.
     IcReq(IcReq),

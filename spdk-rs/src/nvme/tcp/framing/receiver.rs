@@ -39,7 +39,6 @@ pub enum Place {
 
 /// What a step found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a PDU is what comes most, and is not boxed")]
 pub enum Step {
     /// Everything that arrived has been looked at.
     More,

@@ -102,7 +102,11 @@ fn receiver(role: Role, rules: ReceiveRules) -> Receiver {
 }
 
 fn pattern(len: usize, seed: u8) -> Vec<u8> {
-    (0..len).map(|at| (at * 7 + at / 251) as u8 ^ seed).collect()
+    (0..len).map(|at| u8::try_from((at * 7 + at / 251) % 256).unwrap() ^ seed).collect()
+}
+
+fn len_of(data: &[u8]) -> u32 {
+    u32::try_from(data.len()).unwrap()
 }
 
 /// A PDU with data as it goes over the wire.
@@ -118,14 +122,14 @@ fn with_data(framer: &Framer, head: &[u8], data: &[u8]) -> Vec<u8> {
 fn command(framer: &Framer, cid: u16, data: &[u8]) -> Vec<u8> {
     let mut sqe = Sqe::new(1, 1);
     sqe.cid.set(cid);
-    sqe.dptr = SglDescriptor::in_capsule(0, data.len() as u32);
+    sqe.dptr = SglDescriptor::in_capsule(0, len_of(data));
     let mut out = [0; HEADER_SPACE_BYTES];
-    let len = framer.command(&sqe, data.len() as u32, &mut out);
+    let len = framer.command(&sqe, len_of(data), &mut out);
     if data.is_empty() { out[..len].to_vec() } else { with_data(framer, &out[..len], data) }
 }
 
 fn h2c(framer: &Framer, ttag: u16, datao: u32, data: &[u8], last: bool) -> Vec<u8> {
-    let pdu = DataPdu { cccid: 9, ttag, datao, datal: data.len() as u32, last, success: false };
+    let pdu = DataPdu { cccid: 9, ttag, datao, datal: len_of(data), last, success: false };
     let mut out = [0; HEADER_SPACE_BYTES];
     let len = framer.h2c_data(&pdu, &mut out);
     with_data(framer, &out[..len], data)

@@ -42,7 +42,7 @@ fn check(admin: &AdminQueue, wanted: &GetLogPage, room: u32) -> Result<(), NvmeS
 
 /// The part of a page from its offset on; zero bytes follow behind the page's end.
 fn part(page: &[u8], wanted: &GetLogPage) -> Result<Vec<u8>, NvmeStatus> {
-    if wanted.offset % 4 != 0 {
+    if !wanted.offset.is_multiple_of(4) {
         return Err(NvmeStatus::INVALID_FIELD);
     }
     let rest = usize::try_from(wanted.offset).ok().and_then(|offset| page.get(offset..));

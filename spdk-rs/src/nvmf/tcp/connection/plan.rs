@@ -3,9 +3,6 @@
 use crate::NvmeStatus;
 use crate::nvme::spec::{DataDirection, SglKind, Sqe};
 
-/// Opcode of the fabrics commands.
-const FABRICS: u8 = 0x7f;
-
 /// What is to be done before a command can be executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plan {
@@ -31,10 +28,10 @@ pub(super) struct DataLimits {
 /// Which way a command's data go. The type of a fabrics command tells it, not its opcode (NVMe
 /// Base Specification 2.0, section 6.1).
 pub(super) fn direction(sqe: &Sqe) -> DataDirection {
-    if sqe.opcode != FABRICS {
+    if !sqe.is_fabrics() {
         return sqe.direction();
     }
-    match sqe.nsid.get() & 3 {
+    match sqe.fctype() & 3 {
         0 => DataDirection::None,
         1 => DataDirection::HostToController,
         2 => DataDirection::ControllerToHost,
@@ -126,7 +123,7 @@ mod tests {
 
     #[test]
     fn fabrics_commands_tell_the_direction_by_their_type() {
-        let of = |kind: u32| direction(&Sqe::new(FABRICS, kind));
+        let of = |kind: u8| direction(&Sqe::fabrics(kind));
         // Property Set, Connect, Property Get, Authentication Send and Receive, Disconnect.
         assert_eq!(of(0x00), DataDirection::None);
         assert_eq!(of(0x01), DataDirection::HostToController);

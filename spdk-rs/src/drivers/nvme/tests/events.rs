@@ -16,7 +16,7 @@ const DISCOVERY_CHANGED: u32 = 0x0070_f002;
 fn namespaces_come_go_and_grow() {
     let (target, host) = (FakeTarget::start(), Host::new());
     let handle = host.attach(&target, options());
-    let mut set = |namespaces: &[(u32, u64)]| {
+    let set = |namespaces: &[(u32, u64)]| {
         let all = namespaces.iter().map(|&(nsid, blocks)| (nsid, blocks, AnaState::Optimized));
         target.set_namespaces(all.collect());
         target.shared.event(NAMESPACES_CHANGED);

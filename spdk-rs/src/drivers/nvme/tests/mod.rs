@@ -166,8 +166,8 @@ fn data_go_there_and_back() {
         }
         // Pieces.
         let bufs = (0..20).map(|i| host.buf(3, i)).collect();
-        let done = host.reactor.block_on(handle.write(SgList::new(bufs), 1000, 60));
-        assert_eq!(done.status, NvmeStatus::SUCCESS);
+        let status = host.reactor.block_on(handle.write(SgList::new(bufs), 1000, 60)).status;
+        assert_eq!(status, NvmeStatus::SUCCESS);
         for i in 0..20 {
             host.expect(&handle, 1000 + 3 * u64::from(i), 3, i);
         }
@@ -177,7 +177,7 @@ fn data_go_there_and_back() {
         for (value, buf) in (0..).zip(list.bufs()) {
             assert!(buf.as_slice().iter().all(|&byte| byte == value));
         }
-        drop(handle);
+        drop((handle, list));
         host.finish();
     }
 }
@@ -188,7 +188,7 @@ fn every_kind_of_io_reaches_the_target() {
     let (target, host) = (FakeTarget::start(), Host::new());
     let handle = host.attach(&target, options());
     assert_eq!(host.write(&handle, 0, 4, 7), NvmeStatus::SUCCESS);
-    let status = |future| host.reactor.block_on(future).status;
+    let status = |future: crate::bdev::IoFuture| host.reactor.block_on(future).status;
     assert_eq!(status(handle.flush()), NvmeStatus::SUCCESS);
     assert_eq!(status(handle.compare(host.buf(4, 7), 0, 4)), NvmeStatus::SUCCESS);
     assert_eq!(status(handle.compare(host.buf(4, 8), 0, 4)), NvmeStatus::COMPARE_FAILURE);
@@ -230,6 +230,7 @@ fn io_waits_for_the_queue_and_for_room_in_it() {
     let all = futures::future::join_all(writes);
     let done = host.reactor.block_on(all);
     assert!(done.iter().all(|done| done.status.is_success()));
+    drop(done);
     (0..50).for_each(|i| host.expect(&handle, u64::from(i), 1, i));
     drop(handle);
     host.finish();

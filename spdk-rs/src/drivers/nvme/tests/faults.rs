@@ -37,7 +37,7 @@ fn wrong_answers_to_the_connection_request() {
 #[test]
 fn refused_by_the_controller() {
     let status = NvmeStatus::new(1, 0x84).with_do_not_retry(true);
-    refused(Fault::Connect { io: false, status }, "SC 0x84");
+    refused(Fault::Connect { io: false, status }, "host not allowed");
     refused(Fault::NeverReady, "CAP.TO");
     refused(Fault::FatalStatus, "CSTS.CFS");
 }
@@ -218,7 +218,7 @@ fn detaching_does_not_wait_for_a_controller_that_is_away() {
     let (detached, written) = host.reactor.block_on(both);
     detached.unwrap();
     assert_eq!(written.status, NvmeStatus::INVALID_NAMESPACE);
-    drop(handle);
+    drop((handle, written));
     host.finish();
 }
 

@@ -166,8 +166,8 @@ fn data_go_there_and_back() {
         }
         // Pieces.
         let bufs = (0..20).map(|i| host.buf(3, i)).collect();
-        let done = host.reactor.block_on(handle.write(SgList::new(bufs), 1000, 60));
-        assert_eq!(done.status, NvmeStatus::SUCCESS);
+        let status = host.reactor.block_on(handle.write(SgList::new(bufs), 1000, 60)).status;
+        assert_eq!(status, NvmeStatus::SUCCESS);
         for i in 0..20 {
             host.expect(&handle, 1000 + 3 * u64::from(i), 3, i);
         }
@@ -177,7 +177,7 @@ fn data_go_there_and_back() {
         for (value, buf) in (0..).zip(list.bufs()) {
             assert!(buf.as_slice().iter().all(|&byte| byte == value));
         }
-        drop(handle);
+        drop((handle, list));
         host.finish();
     }
 }
@@ -230,6 +230,7 @@ fn io_waits_for_the_queue_and_for_room_in_it() {
     let all = futures::future::join_all(writes);
     let done = host.reactor.block_on(all);
     assert!(done.iter().all(|done| done.status.is_success()));
+    drop(done);
     (0..50).for_each(|i| host.expect(&handle, u64::from(i), 1, i));
     drop(handle);
     host.finish();

@@ -272,14 +272,13 @@ impl SubsystemView {
         Ok(())
     }
 
-    /// Takes a namespace out: from now on its commands end in Invalid Namespace or Format. The
-    /// future ends when those in flight have ended and the device's handle is closed.
+    /// Takes a namespace out: from now on its commands end in Invalid Namespace or Format, those
+    /// that wait for memory too. The future ends when those in flight have ended and the device's handle is closed.
     pub fn remove_namespace(&self, nsid: u32) -> impl Future<Output = ()> + use<> {
         let index = nsid.wrapping_sub(1) as usize;
         let taken = self.namespaces.borrow_mut().get_mut(index).and_then(Option::take);
         if let Some(view) = &taken {
             view.removed.set(true);
-            self.each_qpair(|qpair| qpair.retry_waiting());
         }
         async move {
             while taken.as_ref().is_some_and(|view| view.in_flight() > 0) {

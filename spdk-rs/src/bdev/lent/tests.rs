@@ -130,6 +130,11 @@ fn a_buffer_that_was_brought_is_used() {
     reactor.turn();
     assert!(matches!(ends.one(), (NvmeStatus::SUCCESS, IoBuf::None)));
     assert_eq!(reactor.memory().report().free_bytes, free - 4096, "the cache has the buffer");
+    let two = (0..2).map(|_| reactor.memory().alloc(512).unwrap()).collect();
+    let list = IoBuf::List(SgList::new(two));
+    ends.submit(&handle, lending(IoType::Read, 0, 2, list)).unwrap();
+    reactor.turn();
+    assert!(matches!(ends.one(), (NvmeStatus::SUCCESS, IoBuf::List(_))));
 }
 
 /// Changes what was read.

@@ -47,6 +47,14 @@ fn wrong_data(offset: u16) -> Refusal {
     (INVALID_PARAMETERS, ConnectInvalid::data(offset))
 }
 
+fn no_access(why: ConnectRefusal) -> Refusal {
+    match why {
+        ConnectRefusal::NoSuchSubsystem => wrong_data(connect_offset::SUBNQN),
+        ConnectRefusal::HostNotAllowed => refuse(INVALID_HOST),
+        ConnectRefusal::NoIdentifier => refuse(CONTROLLER_BUSY),
+    }
+}
+
 impl TargetService for Target {
     fn connect(self: Arc<Self>, qpair: &Rc<Qpair>, request: Request) {
         match self.accept(qpair, &request) {
@@ -74,10 +82,7 @@ impl Target {
         let hostnqn = data.hostnqn().map_err(|_| wrong_data(connect_offset::HOSTNQN))?;
         let found = self.subsystem(subnqn);
         let subsystem = found.map_err(|_| wrong_data(connect_offset::SUBNQN))?;
-        subsystem.check_access(hostnqn, qpair.info().listener).map_err(|why| match why {
-            ConnectRefusal::NoSuchSubsystem => wrong_data(connect_offset::SUBNQN),
-            ConnectRefusal::HostNotAllowed => refuse(INVALID_HOST),
-        })?;
+        subsystem.check_access(hostnqn, qpair.info().listener).map_err(no_access)?;
         let entries = u32::from(command.sqsize) + 1;
         if !(2..=qpair.info().queue_depth_max).contains(&entries) {
             return Err(wrong_field(connect_offset::SQSIZE));
@@ -118,7 +123,8 @@ impl Joining<'_> {
             SubsystemKind::Nvm => self.target.options().io_qpairs_max,
             SubsystemKind::Discovery => 0,
         };
-        let made = self.subsystem.create_controller(|cntlid| {
+        let (nqn, listener) = (&self.host.nqn, qpair.info().listener);
+        let made = self.subsystem.create_controller(nqn, listener, |cntlid| {
             let (host, info) = (self.host.clone(), qpair.info().clone());
             let reactor = qpair.reactor().handle();
             let made = Controller::new(cntlid, &self.subsystem, host, info, reactor, io_queues);
@@ -127,7 +133,7 @@ impl Joining<'_> {
             debug_assert!(added.is_ok());
             made
         });
-        let controller = made.ok_or(refuse(CONTROLLER_BUSY))?;
+        let controller = made.map_err(no_access)?;
         let reactor = qpair.reactor();
         let admin = AdminQueue::new(&controller, self.target, reactor, key, kato_ms);
         let service: Rc<dyn ControllerService> = Rc::<AdminQueue>::clone(&admin);
@@ -144,6 +150,10 @@ impl Joining<'_> {
         }
         let found = self.subsystem.controller(cntlid);
         let controller = found.ok_or(wrong_data(connect_offset::CNTLID))?;
+        // All queues of an association come through the same port of the subsystem.
+        if controller.listener() != self.qpair.info().listener {
+            return Err(wrong_data(connect_offset::CNTLID));
+        }
         if controller.host().nqn != self.host.nqn {
             return Err(wrong_data(connect_offset::HOSTNQN));
         }

@@ -220,6 +220,8 @@ fn compare_and_verify() {
     assert_eq!(pieces, [(0, 256), (256, 256), (512, 88)], "in bounded pieces");
     let range = NvmeStatus::LBA_OUT_OF_RANGE;
     assert_eq!(host.status(block(nvm::VERIFY, 1000, 25), &[]), range);
+    // Also when its first pieces are inside.
+    assert_eq!(host.status(block(nvm::VERIFY, 700, 400), &[]), range);
     assert!(control.seen().is_empty());
 }
 

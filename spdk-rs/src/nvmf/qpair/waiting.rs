@@ -73,7 +73,7 @@ impl Qpair {
 
     /// Tries the commands that wait, oldest first, until one has to go on waiting. Those whose
     /// namespace was removed end.
-    pub(crate) fn retry_waiting(self: &Rc<Self>) {
+    fn retry_waiting(self: &Rc<Self>) {
         let removed = self.slots.take_waiting(|slot| {
             let ns = slot.ns.take();
             let removed = ns.as_ref().is_some_and(|ns| ns.is_removed());

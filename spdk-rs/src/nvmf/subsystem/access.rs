@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Nqn, Subsystem, SubsystemKind};
+use super::{Nqn, Subsystem};
 use crate::nvmf::core_view::HostId;
 use crate::nvmf::target::NvmfError;
 use crate::nvmf::transport::{DisconnectReason, ListenerId};
@@ -23,6 +23,8 @@ pub enum ConnectRefusal {
     NoSuchSubsystem,
     /// The host is not on the list.
     HostNotAllowed,
+    /// No controller identifier is free.
+    NoIdentifier,
 }
 
 impl Subsystem {
@@ -41,10 +43,7 @@ impl Subsystem {
     /// Whether a host may connect, by its name.
     #[must_use]
     pub fn allows_host(&self, host_nqn: &str) -> bool {
-        let state = self.state.lock();
-        self.kind == SubsystemKind::Discovery
-            || state.allow_any_host
-            || state.hosts.contains(host_nqn)
+        self.state.lock().allows_host(self.kind, host_nqn)
     }
 
     /// Whether a host may connect through a listener.
@@ -52,14 +51,7 @@ impl Subsystem {
     /// # Errors
     /// [`ConnectRefusal`].
     pub fn check_access(&self, host: &str, listener: ListenerId) -> Result<(), ConnectRefusal> {
-        {
-            let state = self.state.lock();
-            let listens = state.listeners.iter().any(|one| one.listener.id() == listener);
-            if state.deleting || self.kind == SubsystemKind::Nvm && !listens {
-                return Err(ConnectRefusal::NoSuchSubsystem);
-            }
-        }
-        if self.allows_host(host) { Ok(()) } else { Err(ConnectRefusal::HostNotAllowed) }
+        self.state.lock().check_access(self.kind, host, listener)
     }
 
     /// Allows a host to connect.

@@ -4,26 +4,33 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::state::State;
-use super::{Controller, Subsystem};
+use super::{ConnectRefusal, Controller, Subsystem};
+use crate::nvmf::transport::ListenerId;
 
 impl Subsystem {
-    /// Makes a controller with a free identifier; none when all are taken or the subsystem is
-    /// being deleted.
+    /// Makes a controller with a free identifier for a host that came through a listener.
+    ///
+    /// Whether it may is checked under the same lock: what is removed meanwhile finds either the
+    /// controller, to disconnect it, or is found missing here.
+    ///
+    /// # Errors
+    /// [`ConnectRefusal`].
     pub(in crate::nvmf) fn create_controller(
         &self,
+        host: &str,
+        listener: ListenerId,
         make: impl FnOnce(u16) -> Arc<Controller>,
-    ) -> Option<Arc<Controller>> {
+    ) -> Result<Arc<Controller>, ConnectRefusal> {
         let state = &mut *self.state.lock();
-        if state.deleting {
-            return None;
-        }
+        state.check_access(self.kind, host, listener)?;
         let (min, max) = (self.options.min_cntlid, self.options.max_cntlid);
         let State { controllers, next_cntlid, .. } = state;
-        let cntlid = next_free(controllers, *next_cntlid, min, max)?;
+        let free = next_free(controllers, *next_cntlid, min, max);
+        let cntlid = free.ok_or(ConnectRefusal::NoIdentifier)?;
         *next_cntlid = if cntlid == max { min } else { cntlid + 1 };
         let controller = make(cntlid);
         controllers.insert(cntlid, Arc::clone(&controller));
-        Some(controller)
+        Ok(controller)
     }
 
     /// Frees the identifier of a controller whose last queue pair is gone.

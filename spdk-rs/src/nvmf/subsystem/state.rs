@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Namespace, Nqn};
+use super::{ConnectRefusal, Namespace, Nqn, SubsystemKind};
 use crate::nvmf::ana::AnaStates;
 use crate::nvmf::controller::Controller;
 use crate::nvmf::target::Listener;
+use crate::nvmf::transport::ListenerId;
 
 /// A listener through which a subsystem is reached.
 #[derive(Clone, Debug)]
@@ -15,6 +16,27 @@ pub struct SubsystemListener {
     pub listener: Arc<Listener>,
     /// How well each ANA group is reached through it.
     pub ana: AnaStates,
+}
+
+impl State {
+    /// Whether a host may connect through a listener, and to a subsystem of this kind.
+    pub(super) fn check_access(
+        &self,
+        kind: SubsystemKind,
+        host: &str,
+        listener: ListenerId,
+    ) -> Result<(), ConnectRefusal> {
+        let listens = self.listeners.iter().any(|one| one.listener.id() == listener);
+        if self.deleting || kind == SubsystemKind::Nvm && !listens {
+            return Err(ConnectRefusal::NoSuchSubsystem);
+        }
+        if self.allows_host(kind, host) { Ok(()) } else { Err(ConnectRefusal::HostNotAllowed) }
+    }
+
+    /// Whether a host may connect, by its name; the discovery subsystem is for all.
+    pub(super) fn allows_host(&self, kind: SubsystemKind, host: &str) -> bool {
+        kind == SubsystemKind::Discovery || self.allow_any_host || self.hosts.contains(host)
+    }
 }
 
 /// The changing part of a subsystem.

@@ -344,11 +344,23 @@ impl Bench {
         malloc::create(self.reactor.memory(), options).unwrap()
     }
 
+    /// A new connection whose host says to be another one; its admin queue is enabled.
+    pub(in crate::nvmf) fn admin_of(&self, host_id: [u8; 16]) -> (Host<'_>, u16) {
+        let host = self.host();
+        let (status, cntlid) = host.connect(&Connecting { host_id, ..Connecting::admin() });
+        assert_eq!((status, host.set_cc(ENABLE)), (NvmeStatus::SUCCESS, NvmeStatus::SUCCESS));
+        (host, u16::try_from(cntlid).unwrap())
+    }
+
+    /// Exports a device; the namespace's number.
+    pub(in crate::nvmf) fn export(&self, device: Arc<Bdev>) -> u32 {
+        let (subsystem, options) = (Arc::clone(&self.subsystem), NamespaceOptions::new(device));
+        self.run(async move { subsystem.add_namespace(options).await.unwrap() })
+    }
+
     /// Adds a namespace; its number.
     pub(in crate::nvmf) fn namespace(&self, name: &str) -> u32 {
-        let options = NamespaceOptions::new(self.device(name, 2048));
-        let subsystem = Arc::clone(&self.subsystem);
-        self.run(async move { subsystem.add_namespace(options).await.unwrap() })
+        self.export(self.device(name, 2048))
     }
 
     /// What is left of queue pairs and controllers on the reactor.

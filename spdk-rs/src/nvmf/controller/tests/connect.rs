@@ -114,6 +114,11 @@ fn io_queues_are_checked_against_their_controller() {
         let (status, result) = bench.host().connect(&io);
         (status.bits(), result)
     };
+    let subsystem = Arc::clone(&bench.subsystem);
+    let other =
+        bench.run(async move { subsystem.add_listener(super::bench::address(0)).await.unwrap() });
+    let (status, result) = bench.dial(&other).connect(&Connecting::io(cntlid, 1));
+    assert_eq!((status.bits(), result), (INVALID_PARAMETERS, IN_DATA | 16));
     assert_eq!(connect(|io| io.cntlid = 99), (INVALID_PARAMETERS, IN_DATA | 16));
     assert_eq!(connect(|io| io.cntlid = 0xffff), (INVALID_PARAMETERS, IN_DATA | 16));
     assert_eq!(connect(|io| io.host = NQN.into()), (INVALID_PARAMETERS, IN_DATA | 512));

@@ -177,7 +177,12 @@ impl Channel {
         if !self.native.contains(io.kind()) {
             emulate::start(self, io);
         } else if split::is_needed(self, &io) {
-            split::start(self, io);
+            // The parts of a copy onto itself would have to come in order.
+            if io.kind() == IoType::Copy && overlaps(&io) {
+                emulate::start(self, io);
+            } else {
+                split::start(self, io);
+            }
         } else {
             self.submit_native(io);
         }
@@ -314,6 +319,11 @@ impl Drop for Channel {
     fn drop(&mut self) {
         self.bdev.channel_closed(&self.counters);
     }
+}
+
+/// Whether a copy writes blocks that it reads.
+fn overlaps(io: &BdevIo) -> bool {
+    io.source_blocks().abs_diff(io.offset_blocks()) < io.num_blocks()
 }
 
 /// Kinds whose blocks are checked against the size of the device.

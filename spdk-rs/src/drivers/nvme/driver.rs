@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::poll_immediate;
 
-use super::api::{ControllerInfo, MultipathMode, MultipathPolicy};
+use super::api::{ControllerInfo, ControllerState, MultipathMode, MultipathPolicy};
 use super::controller::Controller;
 use super::core::{NvmeCore, on_all};
 use super::discovery::Following;
@@ -143,6 +143,9 @@ impl Shared {
         states: &AnaStates,
     ) -> Result<Vec<String>, String> {
         let _turn = self.changes.lock().await;
+        if !namespaces.is_empty() && controller.state() == ControllerState::Deleting {
+            return Err("it is being detached".to_owned());
+        }
         let mut trouble = None;
         let present: Vec<_> = namespaces.iter().map(|namespace| namespace.nsid).collect();
         self.remove_others(reactor, controller, &present).await;
@@ -272,7 +275,7 @@ impl Shared {
     /// Takes a controller's paths away, ends its connections, then removes what has no path left.
     pub(super) async fn detach(self: &Arc<Self>, controller: &Arc<Controller>) {
         let (shared, own) = (Arc::clone(self), Arc::clone(controller));
-        controller.set_state(super::api::ControllerState::Deleting);
+        controller.set_state(ControllerState::Deleting);
         let removed = controller.home.spawn(move |reactor| async move {
             let _ = shared.update(&reactor, &own, &[], &AnaStates::default()).await;
         });

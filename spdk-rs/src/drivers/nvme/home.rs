@@ -63,14 +63,17 @@ pub(super) fn start(
     reactor.spawn("nvme controller", async move { home.run(first).await });
 }
 
-/// Raises events of a controller, from any reactor.
+/// Raises events of a controller's present association, from any reactor.
 pub(super) fn tell(reactor: &Rc<Reactor>, controller: &Arc<Controller>, events: Events) {
-    let (id, home) = (controller.id, controller.home.clone());
+    let (id, home, association) =
+        (controller.id, controller.home.clone(), controller.association());
     reactor.spawn("nvme message", async move {
         // A reactor that has ended has no controllers.
         let _ = home
             .send(move |reactor| {
-                if let Some(home) = NvmeCore::of(reactor).home(id) {
+                if let Some(home) = NvmeCore::of(reactor).home(id)
+                    && home.controller.association() == association
+                {
                     home.signal.raise(events);
                 }
             })
@@ -137,6 +140,8 @@ impl Home {
         let mut first = Some(first);
         while let Some(link) = self.reach(&mut first).await {
             *self.link.borrow_mut() = Some(Rc::clone(&link));
+            // What was said of the association before comes too late.
+            self.signal.take(Events::QUEUE_LOST | Events::RESET);
             self.controller.connected(link.info());
             match self.bring_up(&link).await {
                 Ok(names) => {

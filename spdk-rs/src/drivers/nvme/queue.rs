@@ -47,7 +47,7 @@ pub(super) struct IoQueue {
     ended: RefCell<Vec<futures::channel::oneshot::Sender<()>>>,
 }
 
-/// Hears of the end of one queue pair.
+/// Hears of the end of one queue pair, and holds its number until then.
 struct PairEnd {
     queue: Weak<IoQueue>,
     controller: Arc<Controller>,
@@ -56,8 +56,6 @@ struct PairEnd {
 
 impl QueueListener for PairEnd {
     fn queue_closed(&self, why: &str) {
-        let (qid, association) = self.id;
-        self.controller.give_queue(qid, association);
         if let Some(queue) = self.queue.upgrade() {
             queue.lost(self.id, why);
         }
@@ -67,6 +65,13 @@ impl QueueListener for PairEnd {
         if let Some(queue) = self.queue.upgrade() {
             queue.tell_channels();
         }
+    }
+}
+
+impl Drop for PairEnd {
+    fn drop(&mut self) {
+        // The connection is gone, or never came to be: the number is free, once.
+        self.controller.give_queue(self.id.0, self.id.1);
     }
 }
 
@@ -153,7 +158,6 @@ impl IoQueue {
                 false
             }
             Err(error) => {
-                self.controller.give_queue(id.0, id.1);
                 let controller = &self.controller.name;
                 tracing::warn!(controller, qid = id.0, %error, "an I/O queue is not connected");
                 false

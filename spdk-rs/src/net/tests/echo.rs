@@ -1,12 +1,14 @@
 //! Bytes come back as they were sent, whatever the sizes.
 
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use futures::channel::oneshot;
+use futures::future::Either;
 use spdk_rs_sys::cpu::{self, CoreSet};
 
 use super::*;
-use crate::reactor::{PollMode, Runtime, RuntimeOptions};
+use crate::reactor::{CompletionClient, PollMode, ReactorRing, Runtime, RuntimeOptions};
 
 /// Sends back what it gets, as far as there is room; what does not fit stays in the buffer.
 fn echo(buffer_bytes: usize, seed: u64) -> Probe {
@@ -160,6 +162,57 @@ fn what_one_turn_queues_leaves_in_one_piece() {
         sender.stream().abort();
         until(reactor, "both ends are closed", || sender.is_closed() && receiver.is_closed());
     });
+}
+
+/// On a reactor that sleeps whenever it can, what is queued leaves before it does.
+#[test]
+fn nothing_is_left_behind_when_the_reactor_sleeps() {
+    for ring in [true, false] {
+        let mode = PollMode::Adaptive { spin: Duration::ZERO };
+        let config = ReactorConfig { ring, mode, ..ReactorConfig::new(CoreId(0)) };
+        let reactor = LocalReactor::new(config, memory()).unwrap();
+        let (near, far) = pair(&reactor, SocketOptions::default());
+        let (done, finished) = oneshot::channel();
+        let (left, done) = (Cell::new(200), Cell::new(Some(done)));
+        let answer: Hook = Box::new(move |probe| {
+            probe.take_all();
+            left.set(left.get() - 1);
+            if left.get() == 0 {
+                let _ = done.take().map(|done| done.send(()));
+            } else {
+                probe.stream().send(b"ping", None).unwrap();
+            }
+        });
+        let near = Probe { on_received: answer, ..Probe::new(64) }.open(&reactor, near);
+        let far = echo(64, 1).open(&reactor, far);
+        near.stream().send(b"ping", None).unwrap();
+        let stuck = crate::reactor::sleep(Duration::from_secs(20));
+        let first = async move {
+            let stuck = std::pin::pin!(stuck);
+            let finished = std::pin::pin!(finished);
+            matches!(futures::future::select(stuck, finished).await, Either::Right(_))
+        };
+        assert!(reactor.block_on(first), "ring {ring}: it slept with bytes to send");
+        drop((near, far));
+    }
+}
+
+/// Sockets do not count as load of the ring: disks submit in groups by that.
+#[test]
+fn idle_sockets_are_no_load_of_the_ring() {
+    struct Nobody;
+    impl CompletionClient for Nobody {
+        fn completed(&self, _token: u64, _result: i32, _flags: u32) {}
+    }
+    let Some(reactor) = reactor_with(true) else { return };
+    let ring = reactor.ring().unwrap();
+    let id = reactor.add_client(Rc::new(Nobody)).unwrap();
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let (fd, user_data) = (reader.as_raw_fd(), ReactorRing::user_data(id, 0));
+    let queued = ring.push(|ring| ring.poll_once(fd, nix::libc::POLLIN, user_data).is_ok());
+    assert!(queued && ring.in_flight() == 1);
+    talk(&reactor, 50_000, 21, SocketOptions::default());
+    assert_eq!(ring.in_flight(), 1);
 }
 
 #[test]

@@ -96,7 +96,7 @@ impl<T> CommandTable<T> {
 
     /// The commands with their CIDs.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &T)> {
-        (0..).zip(&self.places).filter_map(|(index, place)| {
+        self.places.iter().zip(0..=u16::MAX).filter_map(|(place, index)| {
             place.command.as_ref().map(|command| (self.cid(index), command))
         })
     }
@@ -137,7 +137,7 @@ mod tests {
                 let cids: Vec<_> = (0..capacity).map(|i| table.insert(i).unwrap()).collect();
                 let distinct: std::collections::HashSet<_> = cids.iter().collect();
                 assert_eq!(distinct.len(), usize::from(capacity));
-                for (i, &cid) in (0..).zip(&cids) {
+                for (&cid, i) in cids.iter().zip(0..=u16::MAX) {
                     seen.insert(cid);
                     assert_eq!(table.remove(cid), Some(i));
                 }

@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::NvmeStatus;
 use crate::net::NetError;
 use crate::nvme::spec::ReadError;
+use crate::nvme::spec::fabrics::FabricsStatus;
 
 /// Why a controller cannot be connected or asked.
 #[derive(Debug, Error)]
@@ -40,6 +41,12 @@ pub enum LinkError {
     Refused {
         /// The command.
         what: &'static str,
+        /// How.
+        status: NvmeStatus,
+    },
+    /// The controller refused the Connect command.
+    #[error("the controller refused to connect: {}", FabricsStatus(*status))]
+    Connect {
         /// How.
         status: NvmeStatus,
     },

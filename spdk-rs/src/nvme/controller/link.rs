@@ -460,7 +460,7 @@ pub(super) async fn connect_command(
     let cattr = ConnectAttributes::default();
     let connect = Connect { recfmt: 0, qid, sqsize: entries.max(2) - 1, cattr, kato };
     let sent = awaited.execute_within(queue, connect.to_sqe(), Some(buf), Some(limit), what);
-    let (result, _) = sent.await?.ok().map_err(|status| LinkError::Refused { what, status })?;
+    let (result, _) = sent.await?.ok().map_err(|status| LinkError::Connect { status })?;
     let success = ConnectSuccess(low(result));
     if success.atr() || success.ascr() {
         let why = "authentication is required".to_owned();

@@ -74,10 +74,14 @@ impl Connection {
 
     /// Reading stops at this command until what it needs is there.
     fn stall(&self, sqe: &Sqe, data_bytes: u32, missing: Missing) {
-        self.stalled.set(Some(Stalled { sqe: *sqe, data_bytes, missing }));
+        *self.stalled.borrow_mut() = Some(Stalled { sqe: *sqe, data_bytes, missing });
         if missing != Missing::Slot {
             self.wait_for_memory();
         }
+    }
+
+    fn stalled_now(&self) -> Option<Stalled> {
+        *self.stalled.borrow()
     }
 
     fn wait_for_memory(&self) {
@@ -125,10 +129,10 @@ impl Connection {
     /// There may be memory: tries again what waits for it. `may_lend` tells whether memory that a
     /// host fills may be taken. Returns whether nothing waits any more.
     pub(in crate::nvmf::tcp) fn retry(&self, may_lend: bool) -> bool {
-        if let Some(Stalled { sqe, data_bytes, missing: Missing::Memory(tag) }) = self.stalled.get()
+        if let Some(Stalled { sqe, data_bytes, missing: Missing::Memory(tag) }) = self.stalled_now()
             && self.phase.get() == Phase::Running
         {
-            self.stalled.set(None);
+            self.stalled.take();
             self.take_in_capsule(tag, &sqe, data_bytes);
             self.go_on();
         }
@@ -139,7 +143,7 @@ impl Connection {
             self.wire.borrow_mut().slots.starved.pop_front();
             self.fetch(tag, buffer, held);
         }
-        let stalled = self.stalled.get().is_some_and(|stalled| stalled.missing != Missing::Slot);
+        let stalled = self.stalled_now().is_some_and(|stalled| stalled.missing != Missing::Slot);
         let waits = self.phase.get() == Phase::Running
             && (stalled || !self.wire.borrow().slots.starved.is_empty());
         self.waits.set(waits);
@@ -168,10 +172,10 @@ impl Connection {
     /// A place is free: the command that waits for it goes on.
     #[cold]
     pub(super) fn go_on_with_slot(&self) {
-        if let Some(Stalled { sqe, data_bytes, missing: Missing::Slot }) = self.stalled.get()
+        if let Some(Stalled { sqe, data_bytes, missing: Missing::Slot }) = self.stalled_now()
             && self.phase.get() == Phase::Running
         {
-            self.stalled.set(None);
+            self.stalled.take();
             self.begin(&sqe, data_bytes);
             self.go_on();
         }

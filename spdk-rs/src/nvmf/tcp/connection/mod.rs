@@ -50,7 +50,7 @@ enum Phase {
 }
 
 /// A command whose data are at the start of the stream, while there is no place for it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Stalled {
     sqe: Sqe,
     data_bytes: u32,
@@ -58,7 +58,7 @@ struct Stalled {
     missing: Missing,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Missing {
     /// A place: answers have to leave first.
     Slot,
@@ -86,7 +86,7 @@ pub(super) struct Connection {
     phase: Cell<Phase>,
     wire: RefCell<Wire>,
     framer: Cell<Framer>,
-    stalled: Cell<Option<Stalled>>,
+    stalled: RefCell<Option<Stalled>>,
     /// In the group's list of those that wait for memory.
     waits: Cell<bool>,
     /// The first command of a fused pair, when it was the last command that came.
@@ -129,7 +129,7 @@ impl Connection {
                 slots: Slots::new(2 * depth),
             }),
             framer: Cell::new(Framer::default()),
-            stalled: Cell::new(None),
+            stalled: RefCell::new(None),
             waits: Cell::new(false),
             fused: Cell::new(None),
             outstanding: Cell::new(0),
@@ -183,9 +183,7 @@ impl Connection {
 
     #[inline]
     fn is_stalled(&self) -> bool {
-        let stalled = self.stalled.take();
-        self.stalled.set(stalled);
-        stalled.is_some()
+        self.stalled.borrow().is_some()
     }
 
     #[inline]
@@ -371,7 +369,7 @@ impl StreamHandler for Connection {
         if let Some(qpair) = qpair {
             qpair.transport_closed();
         }
-        self.stalled.set(None);
+        self.stalled.take();
         let slots = std::mem::replace(&mut self.wire.borrow_mut().slots, Slots::new(0));
         self.group.unlend(slots.held_bytes());
         drop(slots);

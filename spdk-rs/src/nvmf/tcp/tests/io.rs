@@ -210,6 +210,19 @@ fn the_two_commands_of_a_fused_pair_stay_together() {
         same(outcome[1], write);
     }
     assert!(io.read_blocks(5, 1) == new);
+    // The first is complete before the second comes, and an older command's data come in between.
+    let older = io.submit_moved(block(1, 90, 1), 512);
+    let r2t = io.ready();
+    let compare = io.submit(fused(5, 1), &new);
+    io.give(&r2t, &old, 512);
+    assert_eq!(io.response().cid.get(), older);
+    let write = io.submit(fused(1, 2), &old);
+    for cid in [compare, write] {
+        let cqe = io.response();
+        assert_eq!((cqe.cid.get(), cqe.status()), (cid, NvmeStatus::SUCCESS));
+    }
+    assert!(io.read_blocks(5, 1) == old);
+    assert_eq!(io.write_inside(5, &new), NvmeStatus::SUCCESS);
     // A first half without its second.
     let lonely = io.submit(fused(5, 1), &new);
     let next = io.submit_moved(block(2, 5, 1), 512);

@@ -131,6 +131,30 @@ fn hosts_follow_what_the_target_does() {
 }
 
 #[test]
+fn options_are_those_of_the_controller_else_those_that_were_set() {
+    let (_target, at) = target(&["null:///n?size_mb=1"], 1);
+    let host = Daemon::start(&[]);
+    let set = json!({"timeout_us": 5_000_000, "timeout_admin_us": 6_000_000,
+        "action_on_timeout": "reset", "keep_alive_timeout_ms": 7000, "transport_retry_count": 2,
+        "ctrlr_loss_timeout_sec": 30, "reconnect_delay_sec": 2, "fast_io_fail_timeout_sec": 9});
+    assert_eq!(host.call("bdev_nvme_set_options", set.clone()), true);
+    // What a later call leaves out stays.
+    assert_eq!(host.call("bdev_nvme_set_options", json!({"transport_retry_count": 3})), true);
+    let mut params = attach(&at[0]);
+    params["fast_io_fail_timeout_sec"] = 10.into();
+    host.call("bdev_nvme_attach_controller", params);
+    let shown = host.call("bdev_nvme_get_controllers", Value::Null)[0]["ctrlrs"][0].clone();
+    for (name, value) in set.as_object().expect("members") {
+        let value = match name.as_str() {
+            "transport_retry_count" => &json!(3),
+            "fast_io_fail_timeout_sec" => &json!(10),
+            _ => value,
+        };
+        assert_eq!(&shown[name], value, "{name}");
+    }
+}
+
+#[test]
 fn a_uri_is_one_namespace() {
     let (target, at) = target(&["malloc:///m?size_mb=1", "null:///n?size_mb=2"], 1);
     let host = Daemon::start(&[]);

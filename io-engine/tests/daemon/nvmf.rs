@@ -181,6 +181,23 @@ fn a_subsystem_has_what_it_is_given() {
 }
 
 #[test]
+fn a_subsystem_has_the_limits_it_is_given() {
+    let daemon = target();
+    let nqn = "nqn.2016-06.io.spdk:small";
+    let given = json!({"nqn": nqn, "model_number": "M1", "max_namespaces": 1, "min_cntlid": 5,
+        "max_cntlid": 9, "allow_any_host": true});
+    assert_eq!(daemon.call("nvmf_create_subsystem", given.clone()), true);
+    let shown = daemon.call("nvmf_get_subsystems", json!({"nqn": nqn}))[0].clone();
+    for (name, value) in given.as_object().expect("members") {
+        assert_eq!(&shown[name], value, "{name}");
+    }
+    let ns = |name: &str| json!({"nqn": nqn, "namespace": {"bdev_name": name}});
+    assert_eq!(daemon.call("nvmf_subsystem_add_ns", ns("m")), 1);
+    let full = daemon.refuses("nvmf_subsystem_add_ns", ns("n"));
+    assert!(full.0 == INVALID_PARAMS && full.1.contains("no more than 1 namespaces"), "{full:?}");
+}
+
+#[test]
 fn a_device_that_goes_takes_its_namespace_with_it() {
     let mut daemon = target();
     let ns = json!({"nqn": NQN, "namespace": {"bdev_name": "n"}});

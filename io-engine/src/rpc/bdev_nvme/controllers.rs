@@ -42,21 +42,29 @@ fn show(controller: &ControllerInfo) -> Value {
 }
 
 fn show_path(path: &PathInfo) -> Value {
-    let source = path.trid.source;
+    let (source, options) = (path.trid.source, &path.options);
     let mut shown = json!({
         "state": path.state.name(),
         "trid": trid::show(&path.trid),
         "host": {
-            "nqn": path.options.hostnqn,
+            "nqn": options.hostnqn,
             "addr": source.map(|source| source.ip().to_string()).unwrap_or_default(),
             "svcid": source.map_or_else(String::new, |source| match source.port() {
                 0 => String::new(),
                 port => port.to_string(),
             }),
         },
-        "hostid": path.options.hostid,
-        "hdgst": path.options.hdgst,
-        "ddgst": path.options.ddgst,
+        "hostid": options.hostid,
+        "hdgst": options.hdgst,
+        "ddgst": options.ddgst,
+        "action_on_timeout": options.action_on_timeout.name(),
+        "timeout_us": options.timeout_us,
+        "timeout_admin_us": options.timeout_admin_us,
+        "keep_alive_timeout_ms": options.keep_alive_timeout_ms,
+        "transport_retry_count": options.transport_retry_count,
+        "ctrlr_loss_timeout_sec": options.ctrlr_loss_timeout_sec,
+        "reconnect_delay_sec": options.reconnect_delay_sec,
+        "fast_io_fail_timeout_sec": options.fast_io_fail_timeout_sec,
         "io_queues": path.io_queues,
         "core": path.core,
         "reconnects": path.reconnects,

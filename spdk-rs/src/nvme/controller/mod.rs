@@ -10,6 +10,7 @@ mod options;
 pub(crate) mod queue;
 pub(crate) mod reconnect;
 pub(crate) mod scan;
+mod setup;
 pub(crate) mod signal;
 pub(crate) mod transport;
 

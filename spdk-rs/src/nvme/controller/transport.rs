@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::admin::Awaited;
 use super::error::LinkError;
-use super::link::{LinkInfo, connect_command};
+use super::link::LinkInfo;
 use super::queue::{QueueListener, QueuePair};
+use super::setup::connect_command;
 use crate::nvme::tcp::host;
 use crate::nvme::{TransportId, TransportType};
 use crate::reactor::Reactor;

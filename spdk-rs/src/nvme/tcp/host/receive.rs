@@ -73,7 +73,7 @@ impl TcpPair {
             Some((Receiver::UNKNOWN_VERSION, "the format version is not 0"))
         } else if response.cpda > 31 {
             Some((Receiver::WRONG_ALIGNMENT, "the alignment (CPDA) is over 31"))
-        } else if response.maxh2cdata < DATA_PDU_MIN || response.maxh2cdata % 4 != 0 {
+        } else if response.maxh2cdata < DATA_PDU_MIN || !response.maxh2cdata.is_multiple_of(4) {
             Some((Receiver::WRONG_MAXH2CDATA, "MAXH2CDATA is below 4096 or no multiple of 4"))
         } else if response.header_digest && !parameters.header_digest {
             Some((FatalError::unsupported(11), "header digests were not asked for"))

@@ -133,7 +133,8 @@ subsystem_remove() {
 }
 
 namespace() {
-    configure nvmf_subsystem_add_ns "{\"nqn\": \"$1\", \"namespace\": {\"nsid\": $2, \"bdev_name\": \"$3\", \"anagrpid\": ${4:-1}}}"
+    local more=${5:+, \"ptpl_file\": \"$5\"}
+    configure nvmf_subsystem_add_ns "{\"nqn\": \"$1\", \"namespace\": {\"nsid\": $2, \"bdev_name\": \"$3\", \"anagrpid\": ${4:-1}$more}}"
 }
 
 namespace_remove() {

@@ -11,7 +11,7 @@
 #   device_path NAME                       the file below a device of KIND file
 #   subsystem NQN [any|listed]             which hosts may connect (any)
 #   subsystem_remove NQN
-#   namespace NQN NSID DEVICE [GROUP]      with the ANA group (1)
+#   namespace NQN NSID DEVICE [GROUP [FILE]]   with the ANA group (1), and a file in which reservations outlive the target
 #   namespace_remove NQN NSID
 #   listen NQN PORT / unlisten NQN PORT
 #   allow NQN HOSTNQN / forbid NQN HOSTNQN

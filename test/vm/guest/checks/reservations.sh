@@ -7,13 +7,13 @@ MULTIPATH=N
 suite_setup() {
     device file0 file 16 512
     subsystem "$NQN"
-    namespace "$NQN" 1 file0
+    namespace "$NQN" 1 file0 1 "$DEVICES/reservations"
     listen "$NQN" "$PORT1"
-    connect_as "$HOST_A" "$NQN" "$PORT1" nr_io_queues=1
+    connect_as "$HOST_A" "$NQN" "$PORT1" nr_io_queues=1 reconnect_delay=1
     disk_of "$controller" 1
     echo "$disk" >"$WORK/disk_a"
     echo "$controller" >"$WORK/controller"
-    connect_as "$HOST_B" "$NQN" "$PORT1" nr_io_queues=1
+    connect_as "$HOST_B" "$NQN" "$PORT1" nr_io_queues=1 reconnect_delay=1
     disk_of "$controller" 1
     echo "$disk" >"$WORK/disk_b"
     head -c 512 < <(yes reserved) >"$WORK/block"
@@ -141,7 +141,7 @@ outlives_connections() {
     acquire "$disk_a" "$KEY_A" "$WRITE_EXCLUSIVE"
     disconnect "$(<"$WORK/controller")"
     may_not writes "$disk_b"
-    connect_as "$HOST_A" "$NQN" "$PORT1" nr_io_queues=1
+    connect_as "$HOST_A" "$NQN" "$PORT1" nr_io_queues=1 reconnect_delay=1
     disk_of "$controller" 1
     echo "$disk" >"$WORK/disk_a"
     echo "$controller" >"$WORK/controller"
@@ -150,15 +150,69 @@ outlives_connections() {
     writes "$disk_b"
 }
 
-# The kernel's own way to it, by its ioctls.
+# With CPTPL the target keeps them in a file: it dies and comes back, and they are still there.
+outlives_the_target() {
+    hosts
+    start_over
+    nvme resv-register "/dev/$disk_a" -n 1 --nrkey="$KEY_A" --rrega=0 --cptpl=3
+    acquire "$disk_a" "$KEY_A" "$WRITE_EXCLUSIVE"
+    report_of "$disk_a"
+    equal "$(field ptpls <"$WORK/report")" 1 ptpls
+    target_crash
+    target_again
+    poll 40 all_live
+    report_of "$disk_b"
+    equal "$(field rtype <"$WORK/report")" "$WRITE_EXCLUSIVE" 'the type after a restart'
+    equal "$(field regctl <"$WORK/report")" 1 'the number of registrants after a restart'
+    may_not writes "$disk_b"
+    writes "$disk_a"
+    # Without it they are forgotten.
+    nvme resv-register "/dev/$disk_a" -n 1 --nrkey="$KEY_A" --rrega=2 --iekey --cptpl=2
+    target_crash
+    target_again
+    poll 40 all_live
+    report_of "$disk_b"
+    equal "$(field regctl <"$WORK/report")" 0 'the number of registrants after a restart without CPTPL'
+    writes "$disk_b"
+}
+
+all_live() {
+    local name
+    for name in $(controllers); do
+        if ! state_is "$name" live; then return 1; fi
+    done
+}
+
+# The kernel's own way to it, by its ioctls (linux/pr.h): register, reserve, release.
 kernel_interface() {
     hosts
     start_over
-    if ! command -v blkpr >/dev/null; then skip 'blkpr is not installed'; fi
-    blkpr --command register --key 43690 "/dev/$disk_a"
-    blkpr --command reserve --key 43690 --type write-exclusive "/dev/$disk_a"
+    pr register "$disk_a" 0 43690
+    pr reserve "$disk_a" 43690 1
     may_not writes "$disk_b"
-    blkpr --command release --key 43690 --type write-exclusive "/dev/$disk_a"
+    report_of "$disk_b"
+    equal "$(field rtype <"$WORK/report")" "$WRITE_EXCLUSIVE" 'the type of the kernel'
+    refused conflict pr reserve "$disk_b" 43690 1
+    pr release "$disk_a" 43690 1
+    writes "$disk_b"
+    pr register "$disk_a" 43690 0
+}
+
+pr() {
+    python3 - "$@" <<'PYTHON'
+import fcntl, struct, sys
+what, disk, first, second = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+number, layout = {"register": (200, "=QQII"), "reserve": (201, "=QII"), "release": (202, "=QII")}[what]
+values = (first, second, 0, 0) if what == "register" else (first, second, 0)
+packed = struct.pack(layout, *values)
+# _IOW('p', number, structure)
+request = 1 << 30 | len(packed) << 16 | ord("p") << 8 | number
+with open("/dev/" + disk, "r+b", buffering=0) as file:
+    # With a buffer that can be written, ioctl gives the kernel's own result.
+    status = fcntl.ioctl(file, request, bytearray(packed))
+    if status:
+        sys.exit(f"{what} on {disk}: status {status:#x}: conflict")
+PYTHON
 }
 
 suite_checks() {
@@ -172,5 +226,6 @@ suite_checks() {
     check 'resv-acquire, resv-release: conflicts' acquires_once
     check 'resv-acquire: preempt' preempts
     check 'a reservation outlives the connection' outlives_connections
+    check 'a reservation outlives the target' outlives_the_target
     check 'reservations by the ioctls of the kernel' kernel_interface
 }

@@ -70,7 +70,8 @@ fn of_listener(
     }
     let mut entry = entry(transport, address, nqn);
     entry.portid.set(u16::try_from(listener.id().0).unwrap_or(u16::MAX));
-    entry.treq = treq::NOT_REQUIRED;
+    // Not `NOT_REQUIRED`: common hosts set up TLS when they read that word at all.
+    entry.treq = treq::NOT_SPECIFIED;
     let entries = target.transport(transport).map(|one| one.admin_queue_entries());
     entry.asqsz.set(entries.unwrap_or(REFERRAL_QUEUE_ENTRIES));
     entry
@@ -80,7 +81,7 @@ fn of_referral(referral: &Referral) -> DiscoveryEntry {
     let ListenAddress { transport, address } = referral.address;
     let mut entry = entry(transport, address, referral.nqn.as_str());
     entry.subtype = subtype::REFERRAL;
-    entry.treq = if referral.secure_channel { treq::REQUIRED } else { treq::NOT_REQUIRED };
+    entry.treq = if referral.secure_channel { treq::REQUIRED } else { treq::NOT_SPECIFIED };
     entry.asqsz.set(REFERRAL_QUEUE_ENTRIES);
     entry
 }

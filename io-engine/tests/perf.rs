@@ -55,7 +55,9 @@ fn json_has_every_figure() {
 #[test]
 fn a_table_for_people() {
     let (code, stdout, stderr) = run("null:///n0?size_mb=64 -w write -o 8k -n 100");
-    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    // On a busy machine the log may say that a turn took long; nothing else belongs there.
+    let others: Vec<_> = stderr.lines().filter(|line| !line.contains("took too long")).collect();
+    assert!(code == Some(0) && others.is_empty(), "{code:?} {stderr}{stdout}");
     for words in ["write · 8KiB · depth 32", "n0", "IOPS", "CPU of the whole process"] {
         assert!(stdout.contains(words), "{words} in\n{stdout}");
     }

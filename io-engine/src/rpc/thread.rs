@@ -57,6 +57,7 @@ async fn get_stats(context: Arc<Context>, _: Nothing) -> RpcResult<Value> {
             "paused_pollers_count": 0,
             "turns": stats.turns,
             "sleeps": stats.sleeps,
+            "kernel_entries": stats.kernel_entries,
             "sleep_ticks": stats.sleep_ticks,
             "stalls": stats.stalls,
         }));

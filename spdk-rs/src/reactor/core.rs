@@ -84,18 +84,19 @@ impl Reactor {
     ) -> std::io::Result<Rc<Self>> {
         let mailbox = Arc::new(Mailbox::new()?);
         let waiter = Waiter::new(mailbox.bell())?;
-        let (ring, ring_refusal) = match config.ring.then(|| ReactorRing::open(&mailbox, &memory)) {
-            Some(Ok(ring)) => (Some(ring), None),
-            Some(Err(error)) => (None, Some(error.to_string())),
-            None => (None, Some("switched off".to_owned())),
-        };
+        let counters = Arc::new(ReactorCounters::default());
+        let (ring, ring_refusal) =
+            match config.ring.then(|| ReactorRing::open(&mailbox, &memory, &counters)) {
+                Some(Ok(ring)) => (Some(ring), None),
+                Some(Err(error)) => (None, Some(error.to_string())),
+                None => (None, Some("switched off".to_owned())),
+            };
         let clock = config.clock.clone();
         let mode = match clock {
             Clock::Real => config.mode,
             // Virtual time stands still during a turn, so there is nothing to spin for.
             Clock::Virtual(_) => PollMode::Adaptive { spin: Duration::ZERO },
         };
-        let counters = Arc::new(ReactorCounters::default());
         counters.hz.set(clock.hz());
         counters.os_thread.set(u64::from(nix::unistd::gettid().as_raw().unsigned_abs()));
         let reactor = Rc::new(Self {

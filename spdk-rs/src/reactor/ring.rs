@@ -13,6 +13,7 @@ use spdk_rs_sys::uring::{BUFFER_BYTES_MAX, Cqe, Ring, RingOptions, UringError, U
 
 use super::mailbox::Mailbox;
 use super::source::ClientId;
+use super::stats::ReactorCounters;
 use crate::env::Memory;
 
 /// Submission entries; when more are queued in one turn, they are submitted in parts.
@@ -50,6 +51,7 @@ pub struct ReactorRing {
     fixed_arena: Cell<Option<(usize, usize)>>,
     /// Registered with the kernel, so it has to outlive the ring.
     memory: Memory,
+    counters: Arc<ReactorCounters>,
 }
 
 /// Registers the buffer arena with a ring, so that its pages are looked up once and not per I/O.
@@ -71,7 +73,11 @@ impl ReactorRing {
     /// The client number of the ring's own entries.
     pub(super) const INTERNAL_CLIENT: u16 = u16::MAX;
 
-    pub(super) fn open(mailbox: &Arc<Mailbox>, memory: &Memory) -> Result<Self, UringError> {
+    pub(super) fn open(
+        mailbox: &Arc<Mailbox>,
+        memory: &Memory,
+        counters: &Arc<ReactorCounters>,
+    ) -> Result<Self, UringError> {
         let options = RingOptions { entries: ENTRIES, ..RingOptions::default() };
         let mut ring = Ring::new(options)?;
         let features = ring.features();
@@ -86,6 +92,7 @@ impl ReactorRing {
             free_files: RefCell::new(free_files),
             fixed_arena: Cell::new(None),
             memory: memory.clone(),
+            counters: Arc::clone(counters),
         };
         ring.arm_bell();
         Ok(ring)
@@ -159,7 +166,7 @@ impl ReactorRing {
         let mut ring = self.ring.borrow_mut();
         let mut queued = queue(&mut ring);
         if !queued {
-            queued = ring.submit().is_ok() && queue(&mut ring);
+            queued = self.submit(&mut ring).is_ok() && queue(&mut ring);
         }
         self.in_flight.set(self.in_flight.get() + usize::from(queued));
         // One entry alone waits for the end of the turn, where the wait submits it. The ring's own
@@ -183,7 +190,7 @@ impl ReactorRing {
     #[inline]
     pub(crate) fn push_late(&self, mut queue: impl FnMut(&mut Ring) -> bool) -> bool {
         let mut ring = self.ring.borrow_mut();
-        queue(&mut ring) || ring.submit().is_ok() && queue(&mut ring)
+        queue(&mut ring) || self.submit(&mut ring).is_ok() && queue(&mut ring)
     }
 
     /// Entries that were queued and have not completed, but for those of the late client.
@@ -205,9 +212,14 @@ impl ReactorRing {
         if ready { self.reap(complete) } else { 0 }
     }
 
+    fn submit(&self, ring: &mut Ring) -> std::io::Result<usize> {
+        self.counters.kernel_entries.add(1);
+        ring.submit()
+    }
+
     #[cold]
     fn enter(&self, ring: &mut Ring) {
-        if let Err(error) = ring.submit() {
+        if let Err(error) = self.submit(ring) {
             // EBUSY and EAGAIN pass once completions were taken; the entries stay queued.
             tracing::debug!(%error, "io_uring_enter");
         }
@@ -253,6 +265,7 @@ impl ReactorRing {
 
     /// Submits what is queued and waits for a completion, a message, or the time.
     pub(super) fn wait(&self, timeout: Option<Duration>) {
+        self.counters.kernel_entries.add(1);
         let waited = self.ring.borrow_mut().submit_and_wait(1, timeout);
         if let Err(error) = waited {
             tracing::debug!(%error, "io_uring_enter");

@@ -38,6 +38,7 @@ pub struct ReactorCounters {
     pub(super) sleeps: Counter,
     pub(super) sleep_ticks: Counter,
     pub(super) stalls: Counter,
+    pub(super) kernel_entries: Counter,
     pub(super) hz: Counter,
     pub(super) os_thread: Counter,
 }
@@ -57,6 +58,8 @@ pub struct ReactorStats {
     pub sleep_ticks: u64,
     /// Turns that took longer than the stall limit.
     pub stalls: u64,
+    /// Calls of io_uring_enter(2): all system calls of its I/O, where there is a ring.
+    pub kernel_entries: u64,
     /// Ticks per second.
     pub hz: u64,
     /// The kernel's thread id.
@@ -74,6 +77,7 @@ impl ReactorCounters {
             sleeps: self.sleeps.get(),
             sleep_ticks: self.sleep_ticks.get(),
             stalls: self.stalls.get(),
+            kernel_entries: self.kernel_entries.get(),
             hz: self.hz.get(),
             os_thread: self.os_thread.get(),
         }

@@ -29,9 +29,10 @@ PACKAGE_BANS = {
 
 # Module of spdk-rs → modules that it may not import.
 MODULE_BANS = {
-    "env": ("reactor", "bdev", "nvme", "drivers", "nvmf"),
-    "reactor": ("bdev", "nvme", "drivers", "nvmf"),
-    "bdev": ("drivers", "nvmf"),
+    "env": ("reactor", "net", "bdev", "nvme", "drivers", "nvmf"),
+    "reactor": ("net", "bdev", "nvme", "drivers", "nvmf"),
+    "net": ("bdev", "nvme", "drivers", "nvmf"),
+    "bdev": ("net", "nvme", "drivers", "nvmf"),
     "nvme": ("drivers", "nvmf"),
     "nvmf": ("drivers",),
     "drivers": ("nvmf",),

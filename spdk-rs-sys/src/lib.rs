@@ -27,6 +27,8 @@ pub mod hugepage;
 pub mod iova;
 #[expect(unsafe_code, reason = "clock and resource-limit system calls fill raw structures")]
 pub mod os;
+#[expect(unsafe_code, reason = "socket calls take raw addresses, options and vectors")]
+pub mod socket;
 #[expect(unsafe_code, reason = "the time-stamp counter is read with an intrinsic")]
 pub mod tsc;
 #[expect(unsafe_code, reason = "requests name memory that the kernel reads and writes")]

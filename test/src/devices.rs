@@ -9,6 +9,7 @@ use io_engine::bdev;
 use io_engine::core::Engine;
 
 use crate::faulty::{Behaviour, FaultyOptions};
+use crate::nvmf::{Rig, RigOptions};
 
 /// Size of every device under test in MiB.
 pub const SIZE_MB: u64 = 16;
@@ -41,6 +42,15 @@ pub enum Backing {
     Loop {
         /// The scheme.
         scheme: &'static str,
+    },
+    /// A namespace of the engine's own target, over loopback.
+    Nvmf {
+        /// The URI of the exported device.
+        uri: &'static str,
+        /// Header and data digests.
+        digests: bool,
+        /// IPv6 instead of IPv4.
+        ipv6: bool,
     },
     /// The test's own driver: small limits, reads and writes only, completes late and out of
     /// order; all else is splitting and emulation by the block device layer.
@@ -84,24 +94,48 @@ pub const URING_LOOP: DeviceSpec = DeviceSpec {
 pub const LIMITED: DeviceSpec =
     DeviceSpec { name: "limited", stores_data: true, backing: Backing::Limited };
 
-/// Makes the device; returns its name, or in words why this machine cannot have it.
+/// Memory in blocks of 512 bytes, over NVMe/TCP.
+pub const NVMF_512: DeviceSpec = nvmf("nvmf_512", "512", false, false);
+/// Memory in blocks of 4096 bytes, over NVMe/TCP with digests and IPv6.
+pub const NVMF_4096: DeviceSpec = nvmf("nvmf_4096", "4096", true, true);
+
+const fn nvmf(name: &'static str, blk_size: &str, digests: bool, ipv6: bool) -> DeviceSpec {
+    let uri = match blk_size.as_bytes() {
+        b"512" => "malloc:///backing?size_mb=16&blk_size=512",
+        _ => "malloc:///backing?size_mb=16&blk_size=4096",
+    };
+    DeviceSpec { name, stores_data: true, backing: Backing::Nvmf { uri, digests, ipv6 } }
+}
+
+/// A device under test, with what has to live as long.
+pub struct Made {
+    /// The device's name.
+    pub name: String,
+    /// What is behind it.
+    pub rig: Option<Rig>,
+}
+
+impl Made {
+    fn plain(name: String) -> Self {
+        Self { name, rig: None }
+    }
+}
+
+/// Makes the device; or says in words why this machine cannot have it.
 ///
 /// # Errors
 /// When it can and does not work.
-pub fn create(
-    spec: &DeviceSpec,
-    engine: &Engine,
-    scratch: &Path,
-) -> Result<Result<String, String>> {
+pub fn create(spec: &DeviceSpec, engine: &Engine, scratch: &Path) -> Result<Result<Made, String>> {
     let make = |uri: &str| -> Result<String> {
         futures::executor::block_on(bdev::create(engine, uri)).with_context(|| uri.to_owned())
     };
     match spec.backing {
-        Backing::Uri(uri) => Ok(Ok(make(uri)?)),
+        Backing::Uri(uri) => Ok(Ok(Made::plain(make(uri)?))),
         Backing::File { scheme, params } => {
             let path = scratch.join("dut");
             let path = path.display();
-            Ok(Ok(make(&format!("{scheme}://{path}?size_mb={SIZE_MB}{params}"))?))
+            let made = make(&format!("{scheme}://{path}?size_mb={SIZE_MB}{params}"))?;
+            Ok(Ok(Made::plain(made)))
         }
         Backing::Loop { scheme } => {
             let node = match attach_loop(scratch)? {
@@ -111,7 +145,14 @@ pub fn create(
             let made = make(&format!("{scheme}://{node}"));
             // The kernel detaches it when the last one closes it, however this process ends.
             ensure!(losetup(&["-d", &node])?.0, "losetup -d {node}");
-            Ok(Ok(made?))
+            Ok(Ok(Made::plain(made?)))
+        }
+        Backing::Nvmf { uri, digests, ipv6 } => {
+            let options = RigOptions { hdgst: digests, ddgst: digests, ipv6, ..Default::default() };
+            let rig = Rig::new(engine, uri, options)?;
+            let names = rig.attach("dut", rig.listen()?)?;
+            ensure!(names == ["dutn1"], "attached as {names:?}");
+            Ok(Ok(Made { name: "dutn1".to_owned(), rig: Some(rig) }))
         }
         Backing::Limited => {
             let options = FaultyOptions {
@@ -121,13 +162,14 @@ pub fn create(
                     blocks_max: 32,
                     segments_max: 4,
                     boundary_blocks: 48,
+                    ..Default::default()
                 },
                 ..FaultyOptions::new("dut")
             };
             let behaviour = Behaviour { shuffle: Some(1), ..Behaviour::default() };
             let (bdev, _) = crate::faulty::create(engine.memory(), options, behaviour)?;
             engine.registry().register(&bdev)?;
-            Ok(Ok(Arc::clone(&bdev).name().to_owned()))
+            Ok(Ok(Made::plain(Arc::clone(&bdev).name().to_owned())))
         }
     }
 }

@@ -16,6 +16,7 @@ use spdk_rs_sys::cpu::{self, CoreSet};
 use spdk_rs_sys::hugepage;
 
 use crate::devices::{self, DeviceSpec};
+use crate::nvmf::Rig;
 use crate::rng::Rng;
 
 /// Buffer memory of an engine under test.
@@ -29,6 +30,7 @@ pub struct Bench {
     engine: Arc<Engine>,
     spec: DeviceSpec,
     device: String,
+    rig: Option<Rig>,
     memory: Memory,
     free_before: usize,
     _scratch: tempfile::TempDir,
@@ -84,20 +86,28 @@ impl Bench {
         let memory = engine.memory().clone();
         let free_before = memory.report().free_bytes;
         let scratch = tempfile::tempdir()?;
-        let device = match devices::create(spec, &engine, scratch.path())? {
-            Ok(device) => device,
+        let made = match devices::create(spec, &engine, scratch.path())? {
+            Ok(made) => made,
             Err(why) => {
                 eprintln!("skipped: {}: {why}", spec.name);
                 return Ok(None);
             }
         };
-        Ok(Some(Self { engine, spec: *spec, device, memory, free_before, _scratch: scratch }))
+        let devices::Made { name: device, rig } = made;
+        let spec = *spec;
+        Ok(Some(Self { engine, spec, device, rig, memory, free_before, _scratch: scratch }))
     }
 
     /// The engine.
     #[must_use]
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// What is behind a device over NVMe/TCP.
+    #[must_use]
+    pub fn rig(&self) -> Option<&Rig> {
+        self.rig.as_ref()
     }
 
     /// The device's name.
@@ -178,8 +188,11 @@ impl Bench {
         let open = bdev.channel_stats().len();
         ensure!(open == 0, "{open} channels are still open without a handle");
         drop(bdev);
-        block_on(bdev::destroy(&self.engine, &self.device)).context("removing the device")?;
-        let Self { engine, memory, free_before, .. } = self;
+        let Self { engine, device, rig, memory, free_before, .. } = self;
+        match rig {
+            Some(rig) => rig.close(&engine).context("removing the device")?,
+            None => block_on(bdev::destroy(&engine, &device)).context("removing the device")?,
+        }
         ensure!(Arc::strong_count(&engine) == 1, "someone still holds the engine");
         drop(engine);
         let free = memory.report().free_bytes;

@@ -5,6 +5,7 @@
 //! * [`devices`]: the table of devices; a new driver is one line there and one in each test file.
 //! * [`bdevio`]: the cases, as functions over a [`fixture::Dut`].
 //! * [`model`]: random I/O against a shadow copy.
+//! * [`nvmf`]: a target and an initiator over loopback.
 //! * [`faulty`]: a driver that holds, reorders, fails and loses I/O as it is told to.
 //! * [`protocol_fuzz`]: an NVMe/TCP host that breaks one thing at a time.
 
@@ -15,5 +16,6 @@ pub mod devices;
 pub mod faulty;
 pub mod fixture;
 pub mod model;
+pub mod nvmf;
 pub mod protocol_fuzz;
 pub mod rng;

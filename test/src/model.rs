@@ -52,6 +52,9 @@ struct Model<'a> {
     shadow: Shadow,
     busy: Vec<Range<usize>>,
     supports_unmap: bool,
+    /// Blocks that a compare-and-write may have, where that is limited: a remote device has as many
+    /// as its controller changes as one.
+    atomic_blocks: Option<usize>,
     /// How often each kind was done: a run that left one out would prove less than it says.
     done: [u64; IoType::COUNT],
 }
@@ -71,6 +74,7 @@ pub async fn run(dut: Dut, seed: u64, count: u64) -> Result<()> {
         },
         busy: Vec::new(),
         supports_unmap: dut.handle.get_device().io_type_supported(IoType::Unmap),
+        atomic_blocks: (dut.handle.get_device().driver_name() == "nvme").then_some(1),
         done: [0; IoType::COUNT],
         dut: &dut,
     };
@@ -160,7 +164,8 @@ impl Model<'_> {
         let (target, source) = match kind {
             IoType::Flush | IoType::Reset => (none.clone(), none),
             _ => {
-                let Some(target) = self.pick_range(None) else { return Ok(None) };
+                let limit = self.atomic_blocks.filter(|_| kind == IoType::CompareAndWrite);
+                let Some(target) = self.pick_range(limit) else { return Ok(None) };
                 let source = if kind == IoType::Copy {
                     let Some(source) = self.pick_range(Some(target.len())) else { return Ok(None) };
                     source
@@ -317,7 +322,9 @@ impl Model<'_> {
                     IoBuf::List(list) => {
                         list.bufs().iter().flat_map(|buf| buf.as_slice()).copied().collect()
                     }
-                    IoBuf::None => anyhow::bail!("{}: the buffer is gone", name()),
+                    IoBuf::None | IoBuf::Lent(_) => {
+                        anyhow::bail!("{}: the buffer is gone", name())
+                    }
                 };
                 self.shadow.check(&io.target, &found).with_context(name)?;
             }

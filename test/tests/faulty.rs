@@ -140,7 +140,8 @@ impl IoConsumer for Tally {
 #[test]
 fn each_io_ends_once_in_whatever_order() -> Result<()> {
     for seed in 0..20 {
-        let limits = IoLimits { blocks_max: 4, segments_max: 2, boundary_blocks: 7 };
+        let limits =
+            IoLimits { blocks_max: 4, segments_max: 2, boundary_blocks: 7, ..IoLimits::default() };
         let rig = Rig::new(Behaviour { shuffle: Some(seed), ..Behaviour::default() }, limits)?;
         let handle = rig.open()?;
         let tally = Rc::new(Tally(RefCell::new(vec![0; 40])));

@@ -40,4 +40,6 @@ devices! {
     uring_buffered = URING_BUFFERED;
     aio_loop = AIO_LOOP;
     uring_loop = URING_LOOP;
+    nvmf_512 = NVMF_512;
+    nvmf_4096 = NVMF_4096;
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use spdk_rs::bdev::RegistryError;
 use thiserror::Error;
 
-use super::{BdevUri, UriError, aio, existing, malloc, null, uring};
+use super::{BdevUri, UriError, aio, existing, malloc, null, nvmf, uring};
 use crate::core::Engine;
 
 /// A device that a URI describes completely, and that is not there yet.
@@ -54,6 +54,16 @@ pub enum BdevError {
         /// What is allowed.
         allowed: String,
     },
+    /// A device can only go together with others that are in use.
+    #[error("device '{name}' goes with its controller '{controller}', of which {others} in use")]
+    Shared {
+        /// The device.
+        name: String,
+        /// What it belongs to.
+        controller: String,
+        /// The others, with a verb.
+        others: String,
+    },
 }
 
 impl BdevError {
@@ -71,6 +81,8 @@ const SCHEMES: &[(&str, Parse)] = &[
     ("null", null::parse),
     ("aio", aio::parse),
     ("uring", uring::parse),
+    ("nvmf", nvmf::parse),
+    ("nvmf+tcp", nvmf::parse),
     ("bdev", existing::parse),
     ("loopback", existing::parse),
 ];
@@ -102,12 +114,18 @@ pub async fn create(engine: &Engine, uri: &str) -> Result<String, BdevError> {
     plan(uri)?.create(engine).await
 }
 
-/// Removes a device by name, alias or UUID.
+/// Removes a device by name, alias or UUID. A namespace of an NVMe controller goes by detaching
+/// the controller, and with it go the controller's other namespaces.
 ///
 /// # Errors
-/// [`BdevError::Registry`] when there is none.
+/// [`BdevError::Registry`] when there is none, [`BdevError::Shared`] when another namespace of its
+/// controller is claimed.
 pub async fn destroy(engine: &Engine, name: &str) -> Result<(), BdevError> {
-    let bdev = engine.registry().unregister(name).await?;
+    let name = engine.registry().find(name)?.name().to_owned();
+    if let Some(controller) = nvmf::controller_of(engine, &name) {
+        return nvmf::detach(engine, &name, &controller).await;
+    }
+    let bdev = engine.registry().unregister(&name).await?;
     // The driver's last part may unmap memory or close files: not on a reactor.
     engine.runtime().offload().run(move || drop(bdev));
     Ok(())

@@ -12,6 +12,7 @@ pub(crate) mod file_params;
 pub mod malloc;
 mod memory_params;
 mod null;
+mod nvmf;
 pub mod uri;
 pub mod uring;
 

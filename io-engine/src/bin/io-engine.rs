@@ -13,6 +13,7 @@ fn main() -> std::process::ExitCode {
     let code = match Invocation::parse(std::env::args_os()) {
         Ok(Invocation::Daemon(args)) => daemon::run(&args),
         Ok(Invocation::Perf(args)) => perf(&args),
+        Ok(Invocation::Export(args)) => daemon::export(&args),
         Ok(Invocation::Rpc(args)) => remote::rpc(&args),
         Ok(Invocation::Bdev(args)) => remote::bdev(&args),
         Err(error) => exit::usage(&error),

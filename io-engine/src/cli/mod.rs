@@ -16,11 +16,13 @@ use crate::perf::options::PerfArgs;
 pub use bdev_list::BdevList;
 pub use env::CoresError;
 pub use exit::ExitCode;
+pub use export::ExportArgs;
 pub use log::{LogArgs, LogError, LogFormat};
 
 mod bdev_list;
 mod env;
 pub mod exit;
+mod export;
 mod log;
 pub mod remote;
 #[cfg(test)]
@@ -53,6 +55,8 @@ struct Cli {
 enum Command {
     /// Put load on devices and measure it
     Perf(Box<PerfArgs>),
+    /// Export devices to other hosts over NVMe/TCP, until told to end
+    Export(Box<ExportArgs>),
     /// Call a JSON-RPC method of a running daemon and print its result
     Rpc(RpcArgs),
     /// List, create or destroy block devices of a running daemon
@@ -66,6 +70,8 @@ pub enum Invocation {
     Daemon(DaemonArgs),
     /// Put load on devices in this process.
     Perf(Box<PerfArgs>),
+    /// Export devices in this process.
+    Export(Box<ExportArgs>),
     /// Call a method of a running daemon.
     Rpc(RpcArgs),
     /// Manage devices of a running daemon.
@@ -86,6 +92,7 @@ impl Invocation {
         let invocation = match command {
             None => Self::Daemon(daemon),
             Some(Command::Perf(args)) => Self::Perf(args),
+            Some(Command::Export(args)) => Self::Export(args),
             Some(Command::Rpc(args)) => Self::Rpc(args),
             Some(Command::Bdev(args)) => Self::Bdev(args),
         };
@@ -96,6 +103,7 @@ impl Invocation {
                 args.env.check(perf)?;
                 args.check().map_err(|error| refuse(perf, ErrorKind::ArgumentConflict, error))?;
             }
+            Self::Export(args) => args.env.check(Some("export"))?,
             Self::Rpc(_) | Self::Bdev(_) => {}
         }
         Ok(invocation)
@@ -126,7 +134,7 @@ pub struct DaemonArgs {
     #[arg(short, long, value_name = "PATH", default_value = RPC_SOCKET_DEFAULT,
           value_hint = ValueHint::FilePath)]
     pub rpc_socket: PathBuf,
-    /// Configuration to apply at start: SPDK's JSON format, methods of the subsystem bdev
+    /// Configuration to apply at start: SPDK's JSON format, the subsystems bdev and nvmf
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub json: Option<PathBuf>,
     /// Block device to create at start, as a URI; may be repeated

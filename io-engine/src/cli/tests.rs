@@ -76,6 +76,29 @@ fn sub_commands() {
 }
 
 #[test]
+fn an_export_needs_no_more_than_a_device() {
+    let export = |line: &str| match parse(line) {
+        Ok(Invocation::Export(args)) => args,
+        other => panic!("{line}: {other:?}"),
+    };
+    let least = export("export malloc:///a?size_mb=8");
+    let addresses = |args: &ExportArgs| -> Vec<String> {
+        args.listen.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(addresses(&least), ["127.0.0.1:4420"]);
+    assert!(least.nqn.is_none() && least.host.is_empty() && least.rpc_socket.is_none());
+    let full = export(
+        "export malloc:///a?size_mb=8 null:///b?size_mb=8 --listen 0.0.0.0 --listen [::1]:4421 \
+         --nqn nqn.2016-06.io.spdk:x --host nqn.2016-06.io.spdk:h -l 0 -s 64 -r /tmp/a.sock",
+    );
+    assert_eq!(addresses(&full), ["0.0.0.0:4420", "[::1]:4421"]);
+    assert_eq!((full.uris.len(), full.host.len(), full.env.mem_size), (2, 1, 64));
+    let daemon = full.daemon();
+    assert_eq!(daemon.rpc_socket, PathBuf::from("/tmp/a.sock"));
+    assert_eq!(daemon.bdev, full.uris);
+}
+
+#[test]
 fn wrong_lines_are_usage_errors_that_name_the_reason() {
     for (line, reason) in [
         ("-m 0x1 -l 0", "cannot be used with"),
@@ -89,6 +112,13 @@ fn wrong_lines_are_usage_errors_that_name_the_reason() {
         ("--log-format xml", "possible values: text, json"),
         ("-L io_engine=loud", "error parsing level filter"),
         ("-r /tmp/a rpc x", "subcommand"),
+        ("export", "<URI>"),
+        ("export disk0", "it has no scheme"),
+        ("export null:///a --listen here", "it has to be an address of this machine"),
+        ("export null:///a --nqn disk", "'disk' is no NVMe qualified name"),
+        ("export null:///a --host disk", "'disk' is no NVMe qualified name"),
+        ("export null:///a --poll-mode busy --spin-us 5", "--spin-us has no meaning"),
+        ("export null:///a --json c.json", "unexpected argument"),
         ("serve", "unrecognized subcommand"),
         ("rpc", "<METHOD>"),
         ("rpc m 5", "a JSON object or array"),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use spdk_rs::bdev::{Bdev, Registry};
+use spdk_rs::drivers::nvme::NvmeDriver;
 use spdk_rs::env::{Memory, MemoryOptions, cpu};
 use spdk_rs::reactor::{Runtime, RuntimeError, RuntimeOptions};
 
 use super::over_bdev::Device;
-use super::{BlockDevice, CoreError};
+use super::{BlockDevice, CoreError, HostIdentity};
 
 /// What an engine is made of.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct EngineOptions {
 pub struct Engine {
     runtime: Runtime,
     registry: Arc<Registry>,
+    nvme: Arc<NvmeDriver>,
+    host: HostIdentity,
 }
 
 impl Engine {
@@ -34,7 +37,9 @@ impl Engine {
         cpu::check_cores(&options.runtime.cores).map_err(RuntimeError::Cores)?;
         let memory = Memory::new(&options.memory)?;
         let runtime = Runtime::start(&options.runtime, memory)?;
-        Ok(Arc::new(Self { runtime, registry: Registry::new() }))
+        let registry = Registry::new();
+        let nvme = NvmeDriver::new(&registry, runtime.reactors());
+        Ok(Arc::new(Self { runtime, registry, nvme, host: HostIdentity::random() }))
     }
 
     /// The reactors.
@@ -53,6 +58,18 @@ impl Engine {
     #[must_use]
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// The attached NVMe controllers.
+    #[must_use]
+    pub fn nvme(&self) -> &Arc<NvmeDriver> {
+        &self.nvme
+    }
+
+    /// Who the engine is to NVMe-oF targets unless told otherwise; another one at every start.
+    #[must_use]
+    pub fn host(&self) -> &HostIdentity {
+        &self.host
     }
 
     /// The device with a name, an alias or a UUID.

@@ -11,6 +11,7 @@
 mod block_device;
 mod engine;
 mod error;
+mod host;
 mod over_bdev;
 
 pub use block_device::{
@@ -18,3 +19,4 @@ pub use block_device::{
 };
 pub use engine::{Engine, EngineOptions};
 pub use error::CoreError;
+pub use host::HostIdentity;

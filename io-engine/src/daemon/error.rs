@@ -4,6 +4,7 @@ use spdk_rs::env::cpu::CpuError;
 use spdk_rs::reactor::RuntimeError;
 use thiserror::Error;
 
+use super::export::ExportError;
 use crate::bdev::BdevError;
 use crate::cli::{CoresError, ExitCode};
 use crate::core::CoreError;
@@ -24,13 +25,20 @@ pub enum DaemonError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A device of the command line cannot be made.
-    #[error("--bdev {uri}: {source}")]
+    #[error("{uri}: {source}")]
     Bdev {
         /// The URI.
         uri: String,
         /// Why.
         #[source]
         source: BdevError,
+    },
+    /// A device of the command line cannot be exported.
+    #[error("cannot export: {source}")]
+    Export {
+        /// Why.
+        #[source]
+        source: ExportError,
     },
     /// The socket cannot be taken or served.
     #[error(transparent)]
@@ -55,11 +63,14 @@ impl DaemonError {
             Self::Cpu(_) | Self::Config(_) => ExitCode::Config,
             Self::Bdev { source: BdevError::Driver { .. }, .. } => ExitCode::Resources,
             Self::Bdev { .. } => ExitCode::Config,
+            Self::Export { source } if source.is_config() => ExitCode::Config,
             Self::Socket(ServerError::BadPath { .. }) => ExitCode::Config,
             Self::Engine(CoreError::Runtime(RuntimeError::NoCores | RuntimeError::Cores(_))) => {
                 ExitCode::Config
             }
-            Self::Socket(_) | Self::Engine(_) | Self::Management(_) => ExitCode::Resources,
+            Self::Socket(_) | Self::Engine(_) | Self::Management(_) | Self::Export { .. } => {
+                ExitCode::Resources
+            }
             Self::Unflushed(_) => ExitCode::Failure,
         }
     }

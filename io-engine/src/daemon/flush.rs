@@ -13,6 +13,9 @@ use super::DaemonError;
 use crate::core::{CoreError, Engine};
 use crate::rpc::errors::with_causes;
 
+/// The driver of namespaces of NVMe controllers.
+const NVME: &str = "nvme";
+
 /// Devices whose completed writes may not be on the medium yet, and what is known about each.
 /// Nothing is there before the end of the devices has begun.
 #[derive(Default)]
@@ -57,9 +60,21 @@ fn cached(engine: &Engine) -> BTreeMap<String, &'static str> {
 /// Ends every device: waits for what is in flight, flushes, removes.
 pub(super) async fn end_devices(engine: &Engine, unflushed: &Unflushed) -> Result<(), DaemonError> {
     unflushed.begin(engine);
+    // What is discovered from now on is not attached any more.
+    for discovery in engine.nvme().discoveries() {
+        if let Err(error) = engine.nvme().stop_discovery(&discovery.name).await {
+            tracing::debug!("discovery '{}': {error}", discovery.name);
+        }
+    }
     let devices = engine.registry().all();
     let ends = devices.iter().map(|bdev| end_device(engine, bdev, unflushed));
     let failed: Vec<String> = join_all(ends).await.into_iter().flatten().collect();
+    // Namespaces of a controller go together, when the last of them is flushed.
+    for controller in engine.nvme().controllers(None) {
+        if let Err(error) = engine.nvme().detach(&controller.name, None).await {
+            tracing::debug!("NVMe controller '{}': {error}", controller.name);
+        }
+    }
     if failed.is_empty() { Ok(()) } else { Err(DaemonError::Unflushed(failed.join("; "))) }
 }
 
@@ -80,6 +95,9 @@ async fn end_device(engine: &Engine, bdev: &Arc<Bdev>, unflushed: &Unflushed) ->
                 failure = Some(format!("device '{name}': {}", with_causes(&error)));
             }
         }
+    }
+    if bdev.info().driver_name == NVME {
+        return failure;
     }
     // A device that is gone already was removed by a method that was still under way.
     if let Err(error) = crate::bdev::destroy(engine, name).await {

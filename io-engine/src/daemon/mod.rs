@@ -1,19 +1,23 @@
 //! The daemon: starts an engine, serves the management interface, and ends in good order.
 //!
 //! Start-up order: the command line and the configuration are read whole → the socket is taken →
-//! memory and reactors → devices → the start-up report → requests are answered. Whatever fails
-//! ends the process with nothing left behind, and a socket in use is refused before anything that
-//! the running daemon could notice.
+//! memory and reactors → devices → what is exported → the start-up report → requests are answered.
+//! Whatever fails ends the process with nothing left behind, and a socket in use is refused before
+//! anything that the running daemon could notice. The end goes the other way: hosts of the NVMe-oF
+//! target are disconnected before devices are flushed and removed.
 //!
 //! The management plane is one thread, which no reactor waits for: it sends closures to reactors
 //! and awaits the answers.
 
 mod error;
+mod export;
 mod flush;
 mod panics;
 mod report;
 mod signals;
 
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use jsonrpc::{Limits, Server};
@@ -22,7 +26,7 @@ use tracing::Level;
 
 use crate::bdev;
 use crate::bdev::dev::Factory;
-use crate::cli::{DaemonArgs, ExitCode};
+use crate::cli::{DaemonArgs, ExitCode, ExportArgs};
 use crate::core::{Engine, EngineOptions};
 use crate::rpc::{self, Context};
 use crate::subsys::Config;
@@ -33,12 +37,22 @@ use signals::Signals;
 /// Runs the daemon until it is asked to end.
 #[must_use]
 pub fn run(args: &DaemonArgs) -> ExitCode {
-    if let Err(error) = args.log.install("info") {
+    guarded(args, "info", None)
+}
+
+/// Exports devices until it is asked to end.
+#[must_use]
+pub fn export(args: &ExportArgs) -> ExitCode {
+    guarded(&args.daemon(), "warn", Some(args))
+}
+
+fn guarded(args: &DaemonArgs, filter: &str, export: Option<&ExportArgs>) -> ExitCode {
+    if let Err(error) = args.log.install(filter) {
         say(&error);
         return ExitCode::Usage;
     }
     panics::install();
-    match Plan::of(args).and_then(Plan::run) {
+    match Plan::of(args, export).and_then(Plan::run) {
         Ok(code) => code,
         Err(error) => {
             say(&error);
@@ -64,6 +78,8 @@ struct Plan<'a> {
     config: Option<Config>,
     /// The devices of the command line: the URI, and what makes it.
     devices: Vec<(String, Box<dyn Factory>)>,
+    /// What is exported from the first moment on, beside the configuration.
+    export: Option<&'a ExportArgs>,
 }
 
 /// How serving ended.
@@ -75,7 +91,7 @@ enum Outcome {
 }
 
 impl<'a> Plan<'a> {
-    fn of(args: &'a DaemonArgs) -> Result<Self, DaemonError> {
+    fn of(args: &'a DaemonArgs, export: Option<&'a ExportArgs>) -> Result<Self, DaemonError> {
         let options = args.env.engine_options()?;
         // Checked again at the start of the reactors; here nothing has happened yet.
         cpu::check_cores(&options.runtime.cores)?;
@@ -88,7 +104,7 @@ impl<'a> Plan<'a> {
             }
         };
         let devices = args.bdev.iter().map(plan).collect::<Result<_, _>>()?;
-        Ok(Self { args, options, config, devices })
+        Ok(Self { args, options, config, devices, export })
     }
 
     fn run(self) -> Result<ExitCode, DaemonError> {
@@ -101,7 +117,8 @@ impl<'a> Plan<'a> {
             runtime.block_on(async { Signals::listen() }).map_err(DaemonError::Management)?;
         let context = Context::new();
         let module = rpc::module(&context);
-        let server = Server::bind(&self.args.rpc_socket, module, Limits::default())?;
+        let bind = |path| Server::bind(path, module, Limits::default());
+        let server = self.socket().map(bind).transpose()?;
         let engine = Engine::start(&self.options)?;
         context.set_engine(Arc::clone(&engine));
         let mut asked_to_end = signals.clone();
@@ -110,24 +127,22 @@ impl<'a> Plan<'a> {
                 made = self.make_devices(&context, &engine) => made.map(|()| true),
                 () = asked_to_end.received(1) => Ok(false),
             }
-        })?;
+        });
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                // Hosts may be connected already to what was made until then.
+                runtime.block_on(context.nvmf().stop());
+                return Err(error);
+            }
+        };
         if made {
             report::print(&engine, &self.options, self.args.env.no_huge);
         }
 
         let unflushed = Unflushed::default();
-        let outcome = runtime.block_on(async {
-            let (mut first, mut second) = (signals.clone(), signals.clone());
-            let work = async {
-                let served = server.run(async { first.received(1).await }).await;
-                flush::end_devices(&engine, &unflushed).await?;
-                Ok(served?)
-            };
-            tokio::select! {
-                ended = work => Outcome::Ended(ended),
-                () = second.received(2) => Outcome::Cut,
-            }
-        });
+        let served = serve(server, &signals, &context, &engine, &unflushed);
+        let outcome = runtime.block_on(served);
         signals.close();
         match outcome {
             Outcome::Ended(ended) => {
@@ -149,6 +164,14 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Where to answer requests; an export does so only when it is told to.
+    fn socket(&self) -> Option<&Path> {
+        match self.export {
+            Some(export) => export.rpc_socket.as_deref(),
+            None => Some(&self.args.rpc_socket),
+        }
+    }
+
     async fn make_devices(
         &self,
         context: &Arc<Context>,
@@ -158,12 +181,47 @@ impl<'a> Plan<'a> {
             config.apply(context).await?;
             tracing::info!(steps = config.len(), "the configuration is applied");
         }
+        let mut names = Vec::new();
         for (uri, factory) in &self.devices {
             let made = factory.create(engine).await;
             let name = made.map_err(|source| DaemonError::Bdev { uri: uri.clone(), source })?;
             tracing::info!("device '{name}' is there ({uri})");
+            names.push(name);
+        }
+        if let Some(args) = self.export {
+            let text = export::run(args, context, engine, &names).await?;
+            // Who has closed standard output does not want to know.
+            let _ = writeln!(std::io::stdout(), "{text}");
         }
         Ok(())
+    }
+}
+
+/// Answers requests until a signal comes, and then ends what there is: the target before the
+/// devices that it exports.
+async fn serve(
+    server: Option<Server>,
+    signals: &Signals,
+    context: &Context,
+    engine: &Engine,
+    unflushed: &Unflushed,
+) -> Outcome {
+    let (mut first, mut second) = (signals.clone(), signals.clone());
+    let work = async {
+        let served = match server {
+            Some(server) => server.run(async { first.received(1).await }).await,
+            None => {
+                first.received(1).await;
+                Ok(())
+            }
+        };
+        context.nvmf().stop().await;
+        flush::end_devices(engine, unflushed).await?;
+        Ok(served?)
+    };
+    tokio::select! {
+        ended = work => Outcome::Ended(ended),
+        () = second.received(2) => Outcome::Cut,
     }
 }
 
@@ -184,14 +242,14 @@ mod tests {
             else {
                 panic!("{option} {value} is not refused by the command line itself");
             };
-            let Err(error) = Plan::of(&args) else { panic!("{option} {value}: a plan") };
+            let Err(error) = Plan::of(&args, None) else { panic!("{option} {value}: a plan") };
             assert!(error.to_string().contains(words), "{error}");
             assert_eq!(error.exit_code(), code);
         }
         let Ok(Invocation::Daemon(args)) = Invocation::parse(["io-engine"]) else {
             panic!("no options are needed");
         };
-        let plan = Plan::of(&args).unwrap_or_else(|error| panic!("{error}"));
+        let plan = Plan::of(&args, None).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(plan.options.runtime.cores.len(), 1);
     }
 }

@@ -7,6 +7,7 @@ use jsonrpc::codes;
 use jsonrpsee::types::ErrorObjectOwned;
 use nix::errno::Errno;
 use spdk_rs::bdev::{ClaimError, RegistryError};
+use spdk_rs::drivers::nvme::NvmeError;
 use spdk_rs::env::MemoryError;
 use spdk_rs::env::system::FileError;
 
@@ -96,6 +97,7 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
     match error.downcast_ref::<BdevError>() {
         Some(BdevError::Registry(error)) => return errno_of_one(error),
         Some(BdevError::Parameter { .. }) => return Some(Errno::EINVAL),
+        Some(BdevError::Shared { .. }) => return Some(Errno::EBUSY),
         _ => {}
     }
     match error.downcast_ref::<CoreError>() {
@@ -103,6 +105,18 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(CoreError::Claim(error)) => return errno_of_one(error),
         Some(CoreError::Command { status, .. }) => return Some(Errno::from_raw(status.errno())),
         _ => {}
+    }
+    match error.downcast_ref::<NvmeError>() {
+        Some(NvmeError::Registry(error)) => return errno_of_one(error),
+        Some(NvmeError::NotFound { .. }) => return Some(Errno::ENODEV),
+        Some(NvmeError::NoPath { .. }) => return Some(Errno::ENXIO),
+        // SPDK's for a controller name or path that is there already.
+        Some(NvmeError::Taken { .. }) => return Some(Errno::EALREADY),
+        Some(NvmeError::Connect { .. } | NvmeError::Failed { .. } | NvmeError::NoReactor) => {
+            return Some(Errno::EIO);
+        }
+        Some(_) => return Some(Errno::EINVAL),
+        None => {}
     }
     match error.downcast_ref::<FileError>() {
         Some(FileError::NotFound { .. }) => return Some(Errno::ENOENT),

@@ -12,10 +12,7 @@ use spdk_rs::env::Clock;
 use super::errors::{self, RpcResult};
 use super::params::{Nothing, ParamError, Params, Request};
 use super::thread::{cpumask, thread_id, thread_name};
-use super::{Context, Method, When};
-
-/// SPDK's code for a method that may not be called now.
-const INVALID_STATE: i32 = -1;
+use super::{Context, INVALID_STATE, Method, When};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![

@@ -5,6 +5,7 @@
 //! and awaited; what may block goes to helper threads.
 
 mod bdev;
+mod bdev_nvme;
 pub mod errors;
 mod file;
 mod framework;
@@ -12,6 +13,7 @@ mod iostat;
 mod malloc;
 mod method;
 mod null;
+mod nvmf;
 pub mod params;
 mod thread;
 
@@ -23,6 +25,7 @@ use jsonrpsee::types::Params as RawParams;
 use nix::errno::Errno;
 
 use crate::core::Engine;
+use crate::subsys::Nvmf;
 use errors::RpcResult;
 pub use method::{Method, When};
 
@@ -32,7 +35,13 @@ pub struct Context {
     engine: OnceLock<Arc<Engine>>,
     /// The number of the next malloc device without a name.
     malloc_next: AtomicU64,
+    /// What NVMe controllers are attached with.
+    nvme_defaults: bdev_nvme::Defaults,
+    nvmf: Nvmf,
 }
+
+/// SPDK's code for a method that may not be called now.
+const INVALID_STATE: i32 = -1;
 
 impl Context {
     /// A context without an engine: the socket is taken before the engine starts.
@@ -53,6 +62,12 @@ impl Context {
     pub fn engine(&self) -> RpcResult<&Arc<Engine>> {
         self.engine.get().ok_or_else(|| errors::errno(Errno::EAGAIN, "the engine is starting"))
     }
+
+    /// The NVMe-oF target.
+    #[must_use]
+    pub fn nvmf(&self) -> &Nvmf {
+        &self.nvmf
+    }
 }
 
 /// Every method, in order of their names.
@@ -65,6 +80,8 @@ pub fn methods() -> Vec<Method> {
     all.extend(malloc::methods());
     all.extend(null::methods());
     all.extend(file::methods());
+    all.extend(bdev_nvme::methods());
+    all.extend(nvmf::methods());
     all.sort_by_key(Method::name);
     all
 }

@@ -5,14 +5,17 @@
 //! parameters in an error cannot differ from what the code reads.
 //! Nothing is converted: a number in a string, or `null`, is refused by name.
 
-use std::fmt;
+mod given;
+#[cfg(test)]
+mod tests;
+
 use std::ops::RangeInclusive;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::Value;
 use thiserror::Error;
 use uuid::Uuid;
+
+pub use given::Given;
 
 /// The longest piece of a value that an error quotes, in characters.
 const QUOTE_CHARS_MAX: usize = 100;
@@ -62,48 +65,23 @@ pub enum ParamError {
         /// The value that asks for nothing.
         neutral: String,
     },
-}
-
-/// The members of a `params` object as they were given, in order and without duplicates.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Given(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Given {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Given;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of parameters, like {\"name\": \"disk0\"}")
-            }
-
-            fn visit_unit<E>(self) -> Result<Given, E> {
-                Ok(Given::default())
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Given, A::Error> {
-                // A list of no parameters says the same as none.
-                match list.next_element::<IgnoredAny>()? {
-                    None => Ok(Given::default()),
-                    Some(_) => Err(A::Error::invalid_type(Unexpected::Seq, &self)),
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Given, A::Error> {
-                let mut members: Vec<(String, Value)> = Vec::new();
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if members.iter().any(|(other, _)| *other == name) {
-                        let name = quote(&Value::String(name));
-                        return Err(A::Error::custom(format!("parameter {name} is given twice")));
-                    }
-                    members.push((name, value));
-                }
-                Ok(Given(members))
-            }
-        }
-        deserializer.deserialize_any(Members)
-    }
+    /// A parameter asks for something that the engine does not do, whatever its value. The value
+    /// is not quoted: it may be a secret.
+    #[error("parameter `{name}` is not supported: {reason}; leave it out")]
+    NotDone {
+        /// The parameter.
+        name: &'static str,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+    /// A member of a parameter that is an object is refused.
+    #[error("in `{name}`: {source}")]
+    Member {
+        /// The parameter.
+        name: &'static str,
+        /// What is wrong with the member.
+        source: Box<ParamError>,
+    },
 }
 
 /// What a method is asked to do: its parameters, checked one by one.
@@ -298,6 +276,107 @@ impl<'p> Params<'p> {
         found.map(|(_, choice)| *choice).ok_or_else(|| refused(name, value, allowed))
     }
 
+    /// Takes a word that may be left out, and returns what stands beside it. Case is ignored when
+    /// `any_case` is set, as SPDK does with kinds of transports and addresses.
+    ///
+    /// # Errors
+    /// [`ParamError::Value`] when the word is not in the list.
+    pub fn optional_choice<T: Copy>(
+        &self,
+        name: &'static str,
+        choices: &[(&str, T)],
+        any_case: bool,
+    ) -> Result<Option<T>, ParamError> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let text = value.as_str().unwrap_or_default();
+        let same = |word: &str| word == text || (any_case && word.eq_ignore_ascii_case(text));
+        let found = choices.iter().find(|(word, _)| same(word));
+        found.map(|(_, choice)| Some(*choice)).ok_or_else(|| {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            refused(name, value, must_be(&format!("one of {}", words.join(", "))))
+        })
+    }
+
+    /// Takes a whole number, perhaps below zero, that may be left out.
+    ///
+    /// # Errors
+    /// [`ParamError::Value`] when it is no whole number or lies outside of `range`.
+    pub fn optional_i64(
+        &self,
+        name: &'static str,
+        range: RangeInclusive<i64>,
+    ) -> Result<Option<i64>, ParamError> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let number = value.as_i64().filter(|number| range.contains(number));
+        let allowed = || format!("a whole number from {} to {}", range.start(), range.end());
+        number.map(Some).ok_or_else(|| refused(name, value, must_be(&allowed())))
+    }
+
+    /// Takes a 32-bit number that may be left out.
+    ///
+    /// # Errors
+    /// As [`Params::optional_u64`].
+    pub fn optional_u32(
+        &self,
+        name: &'static str,
+        range: RangeInclusive<u32>,
+    ) -> Result<Option<u32>, ParamError> {
+        let (least, most) = range.into_inner();
+        let number = self.optional_u64(name, least.into()..=most.into())?;
+        Ok(number.map(|number| u32::try_from(number).unwrap_or(most)))
+    }
+
+    /// Takes a 16-bit number that may be left out.
+    ///
+    /// # Errors
+    /// As [`Params::optional_u64`].
+    pub fn optional_u16(
+        &self,
+        name: &'static str,
+        range: RangeInclusive<u16>,
+    ) -> Result<Option<u16>, ParamError> {
+        let (least, most) = range.into_inner();
+        let number = self.optional_u64(name, least.into()..=most.into())?;
+        Ok(number.map(|number| u16::try_from(number).unwrap_or(most)))
+    }
+
+    /// Takes an object that may be left out, with parameters of its own.
+    ///
+    /// # Errors
+    /// [`ParamError::Value`] when it is no object, [`ParamError::Member`] for what is in it.
+    pub fn optional_object<R: Request>(&self, name: &'static str) -> Result<Option<R>, ParamError> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let Some(members) = value.as_object() else {
+            return Err(refused(name, value, must_be(&object_of(R::NAMES))));
+        };
+        let pairs = members.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let read = read(&Given(pairs.collect()));
+        read.map(Some).map_err(|error| ParamError::Member { name, source: Box::new(error) })
+    }
+
+    /// Takes an object that has to be given, with parameters of its own.
+    ///
+    /// # Errors
+    /// [`ParamError::Missing`], or as [`Params::optional_object`].
+    pub fn required_object<R: Request>(&self, name: &'static str) -> Result<R, ParamError> {
+        let allowed = || must_be(&object_of(R::NAMES));
+        self.optional_object(name)?.ok_or_else(|| ParamError::Missing { name, allowed: allowed() })
+    }
+
+    /// A parameter of SPDK's method that asks for what the engine does not do with any value.
+    ///
+    /// # Errors
+    /// [`ParamError::NotDone`] when it is given.
+    pub fn not_done(&self, name: &'static str, reason: &'static str) -> Result<(), ParamError> {
+        self.value(name).map_or(Ok(()), |_| Err(ParamError::NotDone { name, reason }))
+    }
+
+    /// Whether a parameter is given.
+    #[must_use]
+    pub fn has(&self, name: &'static str) -> bool {
+        self.value(name).is_some()
+    }
+
     /// A parameter of SPDK's method that asks for what the engine does not do: only the value
     /// that asks for nothing is taken.
     ///
@@ -335,6 +414,10 @@ impl<'p> Params<'p> {
     }
 }
 
+fn object_of(names: &[&str]) -> String {
+    format!("an object of {}", names.join(", "))
+}
+
 fn must_be(expected: &str) -> String {
     format!("it has to be {expected}")
 }
@@ -361,106 +444,5 @@ fn shorten(text: &str) -> String {
     match text.char_indices().nth(QUOTE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[derive(Debug, PartialEq)]
-    struct Sample {
-        name: String,
-        blocks: u64,
-        uuid: Option<Uuid>,
-        size: Option<u32>,
-        on: bool,
-    }
-
-    impl Request for Sample {
-        const NAMES: &'static [&'static str] = &["name", "blocks", "uuid", "size", "on", "md_size"];
-
-        fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-            params.only("md_size", &json!(0), "there is no metadata")?;
-            Ok(Self {
-                name: params.required::<Name>("name")?.0,
-                blocks: params.required_u64("blocks", 1..=100)?,
-                uuid: params.optional("uuid")?,
-                size: params.optional_one_of("size", &[512, 4096])?,
-                on: params.optional("on")?.unwrap_or(false),
-            })
-        }
-    }
-
-    fn sample(params: &Value) -> Result<Sample, String> {
-        let given = Given::deserialize(params).map_err(|error| error.to_string())?;
-        read(&given).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_request_is_read_whole() {
-        let full = json!({"name": "a", "blocks": 100, "size": 4096, "on": true, "md_size": 0,
-            "uuid": "0d4ae5a4-6c1b-4c2e-9d0f-5c7f3e1b2a60"});
-        let full = sample(&full).expect("full");
-        assert_eq!((full.name.as_str(), full.blocks, full.size), ("a", 100, Some(4096)));
-        assert!(full.on && full.uuid.is_some());
-        let least = sample(&json!({"name": "a", "blocks": 1})).expect("least");
-        assert_eq!((least.uuid, least.size, least.on), (None, None, false));
-    }
-
-    #[test]
-    fn refusals_name_parameter_value_and_what_is_allowed() {
-        for (params, words) in [
-            (json!({}), "parameter `name` is missing: it has to be a string of 1 to 255"),
-            (json!({"name": "a"}), "parameter `blocks` is missing: it has to be a whole number"),
-            (json!({"name": 5, "blocks": 1}), "parameter `name` cannot be 5: it has to be a str"),
-            (json!({"name": "", "blocks": 1}), "parameter `name` cannot be \"\""),
-            (json!({"name": "a\n", "blocks": 1}), "without control characters"),
-            (json!({"name": null, "blocks": 1}), "parameter `name` cannot be null"),
-            (json!({"name": "a", "blocks": 0}), "cannot be 0: it has to be a whole number from 1"),
-            (json!({"name": "a", "blocks": 101}), "from 1 to 100"),
-            (json!({"name": "a", "blocks": -1}), "cannot be -1"),
-            (json!({"name": "a", "blocks": 1.5}), "cannot be 1.5"),
-            (json!({"name": "a", "blocks": "1"}), "cannot be \"1\""),
-            (json!({"name": "a", "blocks": 1, "size": 513}), "one of 512, 4096"),
-            (json!({"name": "a", "blocks": 1, "on": 1}), "`on` cannot be 1: it has to be true or"),
-            (json!({"name": "a", "blocks": 1, "uuid": "x"}), "`uuid` cannot be \"x\""),
-            (json!({"name": "a", "blocks": 1, "uuid": Uuid::nil()}), "other than nil"),
-            (
-                json!({"name": "a", "blocks": 1, "md_size": 8}),
-                "parameter `md_size` cannot be 8: there is no metadata; leave it out or give 0",
-            ),
-            (
-                json!({"name": "a", "block": 1}),
-                "unknown parameter `block`; allowed are name, blocks",
-            ),
-            (json!({"x": 1}), "unknown parameter `x`; allowed are name, blocks, uuid, size, on"),
-            (json!({"name": "a", "blocks": 1, "x": 1, "y": 2}), "unknown parameter `x`, `y`"),
-            (json!([1]), "an object of parameters"),
-            (json!("a"), "an object of parameters"),
-        ] {
-            let error = sample(&params).expect_err(&params.to_string());
-            assert!(error.contains(words), "{params}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_parameter_given_twice_is_refused() {
-        let error =
-            serde_json::from_str::<Given>(r#"{"a": 1, "b": 2, "a": 3}"#).expect_err("twice");
-        assert!(error.to_string().contains("parameter \"a\" is given twice"), "{error}");
-        for nothing in ["null", "{}", "[]"] {
-            let given = serde_json::from_str::<Given>(nothing).expect(nothing);
-            assert_eq!(given, Given::default());
-        }
-    }
-
-    #[test]
-    fn long_values_are_cut() {
-        let long = "é".repeat(1000);
-        let error =
-            sample(&json!({"name": "a", "blocks": long, long.clone(): 1})).expect_err("long");
-        assert!(error.len() < 600, "{error}");
     }
 }

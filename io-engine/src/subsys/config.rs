@@ -6,6 +6,8 @@
 //! - Nothing is applied before all of it was read: a method, parameter or subsystem that is not
 //!   known is refused while nothing has been created.
 //! - Every error names the file and the place in it.
+//! - Sections are applied in the order of [`SUBSYSTEMS`], wherever they stand: devices are there
+//!   before they are exported.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +18,8 @@ use thiserror::Error;
 use crate::rpc::params::Given;
 use crate::rpc::{Context, Method};
 
-/// The sections a file may have.
-const SUBSYSTEMS: &[&str] = &["bdev"];
+/// The sections a file may have, in the order in which they are applied.
+const SUBSYSTEMS: &[&str] = &["bdev", "nvmf"];
 
 /// Why a configuration is refused.
 #[derive(Debug, Error)]
@@ -82,6 +84,8 @@ struct Step {
     method: Arc<Method>,
     params: Given,
     place: String,
+    /// The subsystem's index in the list of them.
+    rank: usize,
 }
 
 /// A configuration that was read whole, and not applied yet.
@@ -115,19 +119,22 @@ impl Config {
                 place: place.to_owned(),
                 reason,
             };
-            if !SUBSYSTEMS.contains(&subsystem.as_str()) {
+            let rank = SUBSYSTEMS.iter().position(|known| *known == subsystem);
+            let rank = rank.ok_or_else(|| {
                 let reason = format!("unknown subsystem; known are {}", SUBSYSTEMS.join(", "));
-                return Err(refused(&place, reason));
-            }
+                refused(&place, reason)
+            })?;
             for (index, entry) in config.unwrap_or_default().into_iter().enumerate() {
                 let Entry { method, params } = entry;
                 let place = format!("{place}, config[{index}] ({})", printable(&method));
                 let method = find(&methods, &method, &subsystem)
                     .map_err(|reason| refused(&place, reason))?;
                 method.check(&params).map_err(|error| refused(&place, error.to_string()))?;
-                steps.push(Step { method, params, place });
+                steps.push(Step { method, params, place, rank });
             }
         }
+        // The order within a section stays.
+        steps.sort_by_key(|step| step.rank);
         Ok(Self { path: path.to_owned(), steps })
     }
 
@@ -201,6 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn devices_come_before_what_exports_them() {
+        let config = parse(
+            r#"{"subsystems": [
+                {"subsystem": "nvmf", "config": [
+                    {"method": "nvmf_create_transport", "params": {"trtype": "TCP"}},
+                    {"method": "nvmf_create_subsystem",
+                     "params": {"nqn": "nqn.2016-06.io.spdk:a"}}]},
+                {"subsystem": "bdev", "config": [{"method": "bdev_wait_for_examine"}]}]}"#,
+        )
+        .expect("valid");
+        let names: Vec<_> = config.steps.iter().map(|step| step.method.name()).collect();
+        let order = ["bdev_wait_for_examine", "nvmf_create_transport", "nvmf_create_subsystem"];
+        assert_eq!(names, order);
+    }
+
+    #[test]
     fn errors_name_the_place() {
         let step = |step: &str| {
             format!(r#"{{"subsystems": [{{"subsystem": "bdev", "config": [{step}]}}]}}"#)
@@ -211,8 +234,8 @@ mod tests {
             ("{}", "missing field `subsystems`"),
             (r#"{"subsystems": [], "extra": 1}"#, "unknown field `extra`"),
             (
-                r#"{"subsystems": [{"subsystem": "nvmf", "config": []}]}"#,
-                "\"c.json\": subsystems[0] (nvmf): unknown subsystem; known are bdev",
+                r#"{"subsystems": [{"subsystem": "nbd", "config": []}]}"#,
+                "\"c.json\": subsystems[0] (nbd): unknown subsystem; known are bdev, nvmf",
             ),
             (
                 &step(r#"{"method": "bdev_wait_for_examine"}, {"method": "bdev_melt"}"#),
@@ -236,6 +259,10 @@ mod tests {
             ),
             (&step(r#"{"method": "bdev_create", "params": [1]}"#), "an object of parameters"),
             (&step(r#"{"method": "bdev_create", "after": 1}"#), "unknown field `after`"),
+            (
+                &step(r#"{"method": "nvmf_create_transport", "params": {"trtype": "TCP"}}"#),
+                "config[0] (nvmf_create_transport): no method for a configuration; allowed in bdev",
+            ),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(words) && error.contains("c.json"), "{text}: {error}");

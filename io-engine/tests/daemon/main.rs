@@ -1,8 +1,11 @@
 //! The daemon as its users meet it: the real binary, real sockets, real signals.
 
+mod fabric;
 mod files;
 mod harness;
 mod lifecycle;
 mod methods;
+mod nvme;
+mod nvmf;
 mod refusals;
 mod start;

@@ -64,7 +64,7 @@ fn a_wrong_configuration_ends_the_start_and_names_the_place() {
                      "params": {"name": "m", "num_blocks": 8, "block_size": 512}}"#;
     for (text, words) in [
         ("{\"subsystems\":\n[}", "line 2"),
-        (r#"{"subsystems": [{"subsystem": "nvmf", "config": []}]}"#, "subsystems[0] (nvmf)"),
+        (r#"{"subsystems": [{"subsystem": "nbd", "config": []}]}"#, "subsystems[0] (nbd)"),
         (
             &format!(
                 r#"{{"subsystems": [{{"subsystem": "bdev", "config": [{malloc}, {malloc}]}}]}}"#

@@ -27,6 +27,8 @@ pub struct UringFeatures {
     pub uring_cmd: bool,
     /// `IORING_OP_ASYNC_CANCEL`.
     pub cancel: bool,
+    /// Receives and sends take hints, and tell whether they left bytes (Linux 5.19).
+    pub socket_hints: bool,
     /// Waiting with a timeout in the same call (`IORING_FEAT_EXT_ARG`).
     pub ext_arg: bool,
     /// Waiting is not accounted as waiting for I/O (`IORING_FEAT_NO_IOWAIT`).
@@ -66,6 +68,8 @@ impl UringFeatures {
             poll_multishot: has(opcode::PollAdd::CODE) && params.is_feature_resource_tagging(),
             uring_cmd: has(opcode::UringCmd16::CODE),
             cancel: has(opcode::AsyncCancel::CODE),
+            // The hints have no bit of their own; this operation came with them.
+            socket_hints: has(opcode::Socket::CODE),
             ext_arg: params.is_feature_ext_arg(),
             no_iowait: params.is_feature_no_iowait(),
             iopoll,

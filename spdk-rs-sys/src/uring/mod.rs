@@ -17,6 +17,7 @@
 //!   every completion first, see [`Ring::in_flight`].
 
 mod features;
+mod net;
 mod register;
 mod ring;
 mod setup;
@@ -25,6 +26,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 pub use features::UringFeatures;
+pub use net::socket_has_more;
 pub use ring::Ring;
 
 use crate::os::{Limit, limit_text};

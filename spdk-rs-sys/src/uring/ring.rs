@@ -223,7 +223,11 @@ impl Ring {
     /// All memory that the request names must stay valid, and be left alone as the request
     /// demands, until its last completion was reaped.
     #[inline]
-    unsafe fn push(&mut self, request: squeue::Entry, user_data: u64) -> Result<(), SqFull> {
+    pub(super) unsafe fn push(
+        &mut self,
+        request: squeue::Entry,
+        user_data: u64,
+    ) -> Result<(), SqFull> {
         let request = request.user_data(user_data);
         let mut queue = self.ring.submission();
         // SAFETY: passed on to the caller.

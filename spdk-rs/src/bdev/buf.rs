@@ -1,5 +1,6 @@
 //! What an I/O carries: no buffer, one, or a list. Owned by the operation while it is in flight.
 
+use super::lent::Lent;
 use crate::env::{DmaBuf, IoVec};
 
 /// The buffers of one I/O.
@@ -14,6 +15,8 @@ pub enum IoBuf {
     One(DmaBuf),
     /// A scatter-gather list.
     List(Box<SgList>),
+    /// Memory of the device that a read lends: see [`IoFlags::LEND`](super::IoFlags::LEND).
+    Lent(Lent),
 }
 
 impl IoBuf {
@@ -25,6 +28,7 @@ impl IoBuf {
             Self::None => 0,
             Self::One(buf) => buf.len(),
             Self::List(list) => list.len(),
+            Self::Lent(lent) => lent.len(),
         }
     }
 
@@ -36,11 +40,12 @@ impl IoBuf {
 
     /// The table for the device. It stays where it is when the value is moved.
     #[inline(always)]
-    pub(super) fn io_vecs(&self) -> &[IoVec] {
+    pub(crate) fn io_vecs(&self) -> &[IoVec] {
         match self {
             Self::None => &[],
             Self::One(buf) => buf.io_vecs(),
             Self::List(list) => list.iovs(),
+            Self::Lent(lent) => lent.io_vecs(),
         }
     }
 
@@ -49,7 +54,7 @@ impl IoBuf {
     pub fn into_one(self) -> Option<DmaBuf> {
         match self {
             Self::One(buf) => Some(buf),
-            Self::None | Self::List(_) => None,
+            Self::None | Self::List(_) | Self::Lent(_) => None,
         }
     }
 
@@ -58,7 +63,7 @@ impl IoBuf {
     pub fn into_list(self) -> Option<Box<SgList>> {
         match self {
             Self::List(list) => Some(list),
-            Self::None | Self::One(_) => None,
+            Self::None | Self::One(_) | Self::Lent(_) => None,
         }
     }
 }

@@ -1,9 +1,11 @@
 //! A device on one core: the driver's channel, and what stands before it.
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use super::buf::IoBuf;
 use super::core::BdevCore;
 use super::interceptor::Interceptor;
 use super::io::{BdevIo, IoFlags, IoList};
@@ -44,6 +46,8 @@ pub struct Channel {
     pub(super) segments_max: usize,
     pub(super) outstanding: Cell<usize>,
     pub(super) polled: bool,
+    /// Whether the driver lends its memory to reads that it takes whole.
+    pub(super) lends: bool,
     pub(super) counters: Arc<ChannelCounters>,
     driver: RefCell<Box<dyn BdevChannel>>,
     core: Rc<BdevCore>,
@@ -74,6 +78,7 @@ impl Channel {
             segments_max: info.limits.segments_max,
             outstanding: Cell::new(0),
             polled: driver.is_polled(),
+            lends: bdev.ops().lends() && info.limits.boundary_blocks == 0,
             counters: Arc::clone(&counters),
             driver: RefCell::new(driver),
             core: Rc::clone(core),
@@ -172,7 +177,12 @@ impl Channel {
         if !self.native.contains(io.kind()) {
             emulate::start(self, io);
         } else if split::is_needed(self, &io) {
-            split::start(self, io);
+            // The parts of a copy onto itself would have to come in order.
+            if io.kind() == IoType::Copy && overlaps(&io) {
+                emulate::start(self, io);
+            } else {
+                split::start(self, io);
+            }
         } else {
             self.submit_native(io);
         }
@@ -180,7 +190,7 @@ impl Channel {
 
     /// Lets the interceptors that have not seen a submission see it, then goes on.
     pub(super) fn intercept(&self, io: BdevIo) {
-        let mut io = io;
+        let Some(mut io) = self.with_buffer(io) else { return };
         loop {
             let index = usize::from(io.get_mut().seen);
             let hook = match self.hooks.borrow().get(index) {
@@ -196,6 +206,26 @@ impl Channel {
             }
         }
         self.route(io);
+    }
+
+    /// Gives a read that wanted the device's memory a buffer of its own, since an interceptor may
+    /// look at it or change it. Without memory the read ends here.
+    fn with_buffer(&self, mut io: BdevIo) -> Option<BdevIo> {
+        if !io.wants_lent() {
+            return Some(io);
+        }
+        let bytes = io.num_blocks().saturating_mul(u64::from(self.block_len));
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let Ok(buf) = self.reactor().memory().alloc_aligned(bytes, self.align_mask + 1) else {
+            io.complete(NvmeStatus::NOT_READY);
+            return None;
+        };
+        let slot = io.get_mut();
+        slot.flags -= IoFlags::LEND;
+        (slot.iovs, slot.iov_count) = (buf.io_vecs().as_ptr(), 1);
+        // The read has brought no buffer, so nothing is lost here.
+        slot.buf = ManuallyDrop::new(IoBuf::One(buf));
+        Some(io)
     }
 
     /// Lets the interceptors that saw the submission see the completion. None: one keeps it.
@@ -289,6 +319,11 @@ impl Drop for Channel {
     fn drop(&mut self) {
         self.bdev.channel_closed(&self.counters);
     }
+}
+
+/// Whether a copy writes blocks that it reads.
+fn overlaps(io: &BdevIo) -> bool {
+    io.source_blocks().abs_diff(io.offset_blocks()) < io.num_blocks()
 }
 
 /// Kinds whose blocks are checked against the size of the device.

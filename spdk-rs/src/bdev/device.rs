@@ -20,8 +20,10 @@ use crate::reactor::ReactorHandle;
 /// What one I/O of a driver may be at the most. The block device layer splits larger ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IoLimits {
-    /// Blocks per I/O.
+    /// Blocks per I/O that transfers or copies data.
     pub blocks_max: u64,
+    /// Blocks per unmap and write zeroes, which transfer nothing.
+    pub dataless_blocks_max: u64,
     /// Pieces of memory per I/O.
     pub segments_max: usize,
     /// An I/O does not cross a multiple of this many blocks; 0 for no boundary.
@@ -30,7 +32,12 @@ pub struct IoLimits {
 
 impl Default for IoLimits {
     fn default() -> Self {
-        Self { blocks_max: u64::MAX, segments_max: usize::MAX, boundary_blocks: 0 }
+        Self {
+            blocks_max: u64::MAX,
+            dataless_blocks_max: u64::MAX,
+            segments_max: usize::MAX,
+            boundary_blocks: 0,
+        }
     }
 }
 

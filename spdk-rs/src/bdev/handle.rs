@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::buf::{IoBuf, SgList};
-use super::channel::{Channel, has_range};
+use super::channel::{Channel, Gate, has_range};
 use super::consumer::{IoConsumer, Refused};
 use super::core::{BdevCore, NO_SLOT, Request};
 use super::desc::BdevDesc;
@@ -84,6 +84,24 @@ impl IoHandle {
     #[must_use]
     pub fn num_blocks(&self) -> u64 {
         self.channel.num_blocks.get()
+    }
+
+    /// Whether a read of so many blocks may ask for the device's own memory now
+    /// ([`IoFlags::LEND`] with [`IoBuf::None`]): the device can lend it, the read goes to the
+    /// driver whole, and no interceptor is there to look at the data.
+    #[inline(always)]
+    #[must_use]
+    pub fn lends(&self, num_blocks: u64) -> bool {
+        let channel = &*self.channel;
+        channel.lends
+            && num_blocks <= channel.blocks_max
+            && !channel.gate.get().contains(Gate::INTERCEPTED)
+    }
+
+    /// Whether the core has a slot for one more I/O.
+    #[must_use]
+    pub fn has_slot(&self) -> bool {
+        self.channel.core().slab().has_free()
     }
 
     /// A buffer for this device.
@@ -334,7 +352,16 @@ impl IoHandle {
                     let few = list.iovs().len() <= channel.segments_max;
                     Ok((NonNull::from(list.iovs()), few))
                 }
-                IoBuf::None => Err(NvmeStatus::DATA_SGL_LENGTH_INVALID),
+                IoBuf::None if request.flags.contains(IoFlags::LEND) => {
+                    if kind != IoType::Read || !self.lends(request.num_blocks) {
+                        return Err(NvmeStatus::INVALID_FIELD);
+                    }
+                    if request.num_blocks == 0 {
+                        return Err(NvmeStatus::DATA_SGL_LENGTH_INVALID);
+                    }
+                    Ok((NonNull::from(&[]), true))
+                }
+                IoBuf::None | IoBuf::Lent(_) => Err(NvmeStatus::DATA_SGL_LENGTH_INVALID),
             }
         } else {
             self.check_without_data(request)?;
@@ -407,7 +434,11 @@ impl IoHandle {
         done: Done,
         tag: u64,
     ) -> Result<BdevIo, Box<Refused>> {
-        let started = self.channel.core().start(&self.channel, started(request, iovs, done, tag));
+        // A read without a buffer was let through by the check because it wants to be lent one.
+        let lent = request.kind == IoType::Read && matches!(request.buf, IoBuf::None);
+        let mut request = started(request, iovs, done, tag);
+        request.flags.set(IoFlags::LEND, lent);
+        let started = self.channel.core().start(&self.channel, request);
         started.map_err(|buf| Refused::boxed(NO_SLOT, buf))
     }
 }

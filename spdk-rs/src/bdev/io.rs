@@ -5,7 +5,9 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
+use super::buf::IoBuf;
 use super::core::BdevCore;
+use super::lent::Lent;
 use super::slot::{DRIVER_CONTEXT_BYTES, IoSlot, SlotList, State};
 use super::{IoType, NvmeCommand};
 use crate::NvmeStatus;
@@ -18,6 +20,9 @@ bitflags::bitflags! {
     pub struct IoFlags: u8 {
         /// The data are on the medium before a write completes (force unit access).
         const FUA = 1;
+        /// A read without a buffer: the device lends its own memory, see [`super::Lent`]. Only
+        /// where [`super::IoHandle::lends`] says so.
+        const LEND = 1 << 1;
         /// Made by the block device layer itself: passes locks that hold others back.
         const INTERNAL = 1 << 7;
     }
@@ -77,6 +82,23 @@ impl BdevIo {
     #[must_use]
     pub fn fua(&self) -> bool {
         self.get().flags.contains(IoFlags::FUA)
+    }
+
+    /// Whether a read wants the device's own memory: the driver then calls [`BdevIo::lend`]
+    /// instead of copying.
+    #[inline(always)]
+    #[must_use]
+    pub fn wants_lent(&self) -> bool {
+        self.get().flags.contains(IoFlags::LEND)
+    }
+
+    /// Gives a read that wants it the device's memory: as many bytes as the I/O has blocks.
+    #[inline(always)]
+    pub fn lend(&mut self, lent: Lent) {
+        debug_assert!(self.wants_lent());
+        let slot = self.get_mut();
+        // A read that wants to be lent memory has brought none, so nothing is lost here.
+        slot.buf = ManuallyDrop::new(IoBuf::Lent(lent));
     }
 
     /// The first block.

@@ -19,6 +19,11 @@ pub trait BdevOps: Send + Sync + 'static {
     /// When the kernel does not give what the channel needs.
     fn create_channel(&self, reactor: &Rc<Reactor>) -> std::io::Result<Box<dyn BdevChannel>>;
 
+    /// Whether reads can be lent the device's own memory ([`BdevIo::wants_lent`]).
+    fn lends(&self) -> bool {
+        false
+    }
+
     /// Facts that only this driver has, for `driver_specific` in listings.
     fn driver_info(&self) -> serde_json::Value {
         serde_json::Value::Null

@@ -131,6 +131,14 @@ impl Slab {
         Some(slot)
     }
 
+    /// Whether a slot can be taken.
+    pub(super) fn has_free(&self) -> bool {
+        if self.free.get().is_null() {
+            self.grow();
+        }
+        !self.free.get().is_null()
+    }
+
     /// Puts a slot back.
     ///
     /// # Safety

@@ -3,6 +3,7 @@
 
 use std::ptr::NonNull;
 
+use super::IoType;
 use super::buf::IoBuf;
 use super::channel::Channel;
 use super::core::{NO_SLOT, Request};
@@ -16,11 +17,28 @@ const PARTS_IN_FLIGHT: u32 = 16;
 
 /// Whether an I/O goes beyond what the driver takes at once.
 pub(super) fn is_needed(channel: &Channel, io: &BdevIo) -> bool {
+    // The others are one operation, whatever the number of blocks and pieces.
+    if !io.kind().has_data() && !moves_blocks(io.kind()) {
+        return false;
+    }
     let boundary = channel.bdev().info().limits.boundary_blocks;
     let crosses = boundary != 0 && io.num_blocks() > boundary - io.offset_blocks() % boundary;
-    io.num_blocks() > channel.blocks_max
+    io.num_blocks() > blocks_max(channel, io.kind())
         || io.iovs().len() > channel.segments_max
-        || crosses && super::channel::has_range(io.kind())
+        || crosses
+}
+
+/// Whether a kind without buffers does something to each block.
+const fn moves_blocks(kind: IoType) -> bool {
+    matches!(kind, IoType::Unmap | IoType::WriteZeroes | IoType::Copy)
+}
+
+/// Blocks of one part of a kind at the most.
+fn blocks_max(channel: &Channel, kind: IoType) -> u64 {
+    match kind {
+        IoType::Unmap | IoType::WriteZeroes => channel.bdev().info().limits.dataless_blocks_max,
+        _ => channel.blocks_max,
+    }
 }
 
 /// Starts an I/O in parts.
@@ -103,7 +121,7 @@ fn advance(channel: &Channel, parent: NonNull<IoSlot>) {
 /// Blocks of the next part as far as the driver's limits go.
 fn part_blocks(channel: &Channel, parent: &IoSlot) -> u64 {
     let rest = parent.num_blocks - parent.split.issued_blocks;
-    let blocks = rest.min(channel.blocks_max);
+    let blocks = rest.min(blocks_max(channel, parent.kind));
     match channel.bdev().info().limits.boundary_blocks {
         0 => blocks,
         boundary => {

@@ -191,7 +191,9 @@ fn held(limits: IoLimits) -> Arc<Bdev> {
 #[test]
 fn a_large_io_is_split_at_every_limit() {
     let reactor = reactor();
-    let bdev = held(IoLimits { blocks_max: 8, segments_max: 3, boundary_blocks: 10 });
+    let limits =
+        IoLimits { blocks_max: 8, segments_max: 3, boundary_blocks: 10, ..IoLimits::default() };
+    let bdev = held(limits);
     let handle = open(&bdev);
     let bufs = (0..10).map(|_| reactor.memory().alloc(1024).unwrap()).collect();
     let future = handle.write(SgList::new(bufs), 5, 20);

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::NvmeStatus;
 use crate::bdev::{
-    Bdev, BdevChannel, BdevInfo, BdevIo, BdevOps, IoLimits, IoList, IoType, IoTypes,
+    Bdev, BdevChannel, BdevInfo, BdevIo, BdevOps, IoLimits, IoList, IoType, IoTypes, LendPool,
 };
 use crate::env::{Memory, MemoryError, SharedRegion};
 use crate::reactor::{Reactor, Rest};
@@ -115,8 +115,13 @@ impl BdevOps for Malloc {
         Ok(Box::new(MallocChannel {
             region: self.region.clone(),
             block_len: self.block_len,
+            pool: LendPool::new(self.region.clone()),
             pending: IoList::new(),
         }))
+    }
+
+    fn lends(&self) -> bool {
+        true
     }
 
     fn driver_info(&self) -> serde_json::Value {
@@ -127,6 +132,7 @@ impl BdevOps for Malloc {
 struct MallocChannel {
     region: SharedRegion,
     block_len: usize,
+    pool: Rc<LendPool>,
     pending: IoList,
 }
 
@@ -142,6 +148,10 @@ impl MallocChannel {
     fn perform(&self, io: &mut BdevIo) -> NvmeStatus {
         let offset = self.bytes(io.offset_blocks());
         match io.kind() {
+            IoType::Read if io.wants_lent() => {
+                let lent = self.pool.lend(offset, self.bytes(io.num_blocks()));
+                io.lend(lent);
+            }
             IoType::Read => io.copy_from_region(&self.region, offset),
             IoType::Write => io.copy_to_region(&self.region, offset),
             IoType::Compare if !io.equals_region(&self.region, offset) => {

@@ -5,6 +5,7 @@ pub mod aio;
 pub mod common;
 pub mod malloc;
 pub mod null;
+pub mod nvme;
 #[cfg(test)]
 mod tests;
 pub mod uring;

@@ -324,6 +324,16 @@ impl SharedRegion {
         self.region.as_ptr().wrapping_add(offset)
     }
 
+    /// A range of the region by address, for somebody who keeps a clone of it meanwhile.
+    ///
+    /// # Panics
+    /// When the range reaches beyond the region.
+    #[inline(always)]
+    #[must_use]
+    pub fn io_vec(&self, offset: usize, len: usize) -> IoVec {
+        IoVec::new(self.at(offset, len), len)
+    }
+
     /// Copies from the region into the pieces of `iovs`, in order.
     ///
     /// # Safety

@@ -588,6 +588,7 @@ impl Reactor {
 
     /// Ends the reactor: no more messages, tasks, sources or clients.
     pub(super) fn shut_down(self: &Rc<Self>) {
+        self.sources.each(|source| source.end());
         self.drain();
         self.mailbox.close();
         while let Some(message) = self.mailbox.pop() {

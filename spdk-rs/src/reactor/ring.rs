@@ -43,6 +43,8 @@ pub struct ReactorRing {
     mailbox: Arc<Mailbox>,
     features: UringFeatures,
     in_flight: Cell<usize>,
+    /// The client whose entries are not counted, see [`ReactorRing::push_late`].
+    late_client: Cell<u16>,
     free_files: RefCell<Vec<u32>>,
     /// Where the arena is, when it could be registered: buffer `i` is its `i`th gibibyte.
     fixed_arena: Cell<Option<(usize, usize)>>,
@@ -80,6 +82,7 @@ impl ReactorRing {
             mailbox: Arc::clone(mailbox),
             features,
             in_flight: Cell::new(0),
+            late_client: Cell::new(Self::INTERNAL_CLIENT),
             free_files: RefCell::new(free_files),
             fixed_arena: Cell::new(None),
             memory: memory.clone(),
@@ -169,7 +172,21 @@ impl ReactorRing {
         queued
     }
 
-    /// Entries that were queued and have not completed.
+    /// Names the one client that pushes by [`ReactorRing::push_late`], and only so.
+    pub(crate) fn set_late_client(&self, client: ClientId) {
+        self.late_client.set(client.0);
+    }
+
+    /// Queues an entry that leaves with the end of the turn, however many others wait: for sockets,
+    /// of which many are served by one system call. As these wait for the world outside and not for
+    /// a device, they are not counted as in flight. Otherwise as [`ReactorRing::push`].
+    #[inline]
+    pub(crate) fn push_late(&self, mut queue: impl FnMut(&mut Ring) -> bool) -> bool {
+        let mut ring = self.ring.borrow_mut();
+        queue(&mut ring) || ring.submit().is_ok() && queue(&mut ring)
+    }
+
+    /// Entries that were queued and have not completed, but for those of the late client.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.get()
@@ -204,7 +221,7 @@ impl ReactorRing {
             if client == Self::INTERNAL_CLIENT {
                 self.bell_rang(cqe.has_more());
             } else {
-                if !cqe.has_more() {
+                if !cqe.has_more() && client != self.late_client.get() {
                     self.in_flight.set(self.in_flight.get().saturating_sub(1));
                 }
                 complete(client, cqe.user_data & TOKEN_MASK, cqe.res, cqe.flags);

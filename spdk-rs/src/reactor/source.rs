@@ -8,8 +8,12 @@ pub trait Source {
     fn dispatch(&self) -> usize;
     /// I/O that was accepted and has not ended.
     fn outstanding(&self) -> usize;
-    /// Whether the reactor may sleep as far as this source is concerned.
+    /// Whether the reactor may sleep as far as this source is concerned. Asked when it is about
+    /// to: entries that are queued on the ring now are submitted by the call that it sleeps in.
     fn rest(&self) -> Rest;
+    /// The reactor ends: what would wait for the world outside is to end too. Turns go on until
+    /// nothing is outstanding, but not for long.
+    fn end(&self) {}
 }
 
 /// What a source needs while nothing is ready.

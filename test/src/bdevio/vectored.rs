@@ -91,12 +91,21 @@ pub async fn comparev_and_writev(dut: Dut) -> Result<()> {
     let done = dut.handle.comparev_blocks_async(IoBuf::from(list), 2, 2).await;
     dut.compared(&done, false)?;
 
-    let done = dut.compare_and_write(dut.pattern(2, 1)?, dut.pattern(2, 2)?, 2, 2).await;
+    let mut blocks = 2;
+    let mut done = dut.compare_and_write(dut.pattern(2, 1)?, dut.pattern(2, 2)?, 2, 2).await;
+    // A device behind a fabric does as many blocks as one as its controller says, at least one.
+    if done.status == NvmeStatus::ATOMIC_WRITE_UNIT_EXCEEDED {
+        dut.expect(2, 2, 1).await?;
+        blocks = 1;
+        dut.write(2, 1, 1).await?;
+        done = dut.compare_and_write(dut.pattern(1, 1)?, dut.pattern(1, 2)?, 2, 1).await;
+    }
     dut.compared(&done, true)?;
-    dut.expect(2, 2, 2).await?;
-    let done = dut.compare_and_write(dut.pattern(2, 1)?, dut.pattern(2, 3)?, 2, 2).await;
+    dut.expect(2, blocks, 2).await?;
+    let (old, new) = (dut.pattern(blocks, 1)?, dut.pattern(blocks, 3)?);
+    let done = dut.compare_and_write(old, new, 2, blocks).await;
     dut.compared(&done, false)?;
-    dut.expect(2, 2, 2).await?;
+    dut.expect(2, blocks, 2).await?;
     // Two halves of different lengths are no compare-and-write.
     let done = dut.compare_and_write(dut.pattern(1, 2)?, dut.pattern(3, 2)?, 2, 2).await;
     let refused = NvmeStatus::DATA_SGL_LENGTH_INVALID;

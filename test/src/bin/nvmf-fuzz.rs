@@ -36,7 +36,7 @@ impl Run {
         Case {
             address: self.address,
             subsystem: self.subsystem.clone(),
-            host: "nqn.2014-08.org.nvmexpress:uuid:5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a".to_owned(),
+            host: format!("nqn.2024-01.io.io-engine:host-{seed:x}"),
             digests: (seed & 1 == 1, seed & 2 == 2),
             seed,
         }

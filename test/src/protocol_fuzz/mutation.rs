@@ -1,6 +1,6 @@
 //! What is broken, and how.
 
-use super::wire::{Field, Pdu};
+use super::wire::{Agreed, Field, Kind, Pdu};
 use crate::rng::Rng;
 
 /// Where a case breaks something: the number of the PDU among those that the session sends.
@@ -39,8 +39,10 @@ pub enum Mutation {
 }
 
 impl Mutation {
-    /// A random one for a PDU. `digests` tells whether any was agreed on.
-    pub(super) fn choose(pdu: &Pdu, digests: bool, rng: &mut Rng) -> Self {
+    /// A random one for a PDU.
+    pub(super) fn choose(pdu: &Pdu, agreed: Agreed, rng: &mut Rng) -> Self {
+        let header = agreed.header && pdu.kind != Kind::IcReq;
+        let data = agreed.data && pdu.bytes.len() > pdu.kind.header_len();
         let cut = rng.index(pdu.bytes.len().max(2) - 1) + 1;
         match rng.below(20) {
             0 => Self::CutAndClose(cut),
@@ -54,7 +56,8 @@ impl Mutation {
                 rng.fill(&mut noise);
                 Self::Noise(noise)
             }
-            6 | 7 if digests => Self::Digest(if rng.one_in(2) { 1 } else { 2 }),
+            6 if header => Self::Digest(1),
+            7 if data => Self::Digest(2),
             _ => Self::field(pdu, rng),
         }
     }

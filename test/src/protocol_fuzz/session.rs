@@ -195,7 +195,7 @@ impl Session {
         if !chosen {
             return Ok(peer.send(&pdu.seal(agreed, 0))?);
         }
-        let mutation = Mutation::choose(pdu, agreed != Agreed::default(), &mut self.rng);
+        let mutation = Mutation::choose(pdu, agreed, &mut self.rng);
         self.broken = Some(mutation.clone());
         self.set_patience(peer);
         let whole = pdu.seal(agreed, 0);
@@ -223,7 +223,9 @@ impl Session {
     }
 
     fn connect(&mut self, peer: &mut Peer, qid: u16, cntlid: u16) -> Result<u16, Stop> {
-        let host_id = [0x5a; 16];
+        // Of its own, or a broken controller number could name another case's controller.
+        let mut host_id = [0x5a; 16];
+        host_id[..8].copy_from_slice(&self.case.seed.to_le_bytes());
         let data = connect_data(&host_id, cntlid, &self.case.subsystem, &self.case.host);
         let cid = self.next_cid();
         let command = Command::new(0x7f, cid, 1) // FCTYPE 1 in the byte of the namespace

@@ -84,11 +84,12 @@ impl Sqe {
         Self { opcode, nsid: U32::new(nsid), ..Self::default() }
     }
 
-    /// Which way the data go.
+    /// Which way the data go: the two low bits of the opcode, of a fabrics command of its type.
     #[inline(always)]
     #[must_use]
-    pub const fn direction(&self) -> DataDirection {
-        match self.opcode & 3 {
+    pub fn direction(&self) -> DataDirection {
+        let bits = if self.is_fabrics() { self.fctype() } else { self.opcode };
+        match bits & 3 {
             0 => DataDirection::None,
             1 => DataDirection::HostToController,
             2 => DataDirection::ControllerToHost,

@@ -1,0 +1,23 @@
+//! `bdev_nvme_*`: NVMe controllers and their namespaces as devices.
+
+mod attach;
+mod controllers;
+mod detach;
+mod discovery;
+mod options;
+mod paths;
+mod trid;
+
+use super::Method;
+
+pub(in crate::rpc) use options::Defaults;
+
+pub(in crate::rpc) fn methods() -> Vec<Method> {
+    let mut all = attach::methods();
+    all.extend(controllers::methods());
+    all.extend(detach::methods());
+    all.extend(discovery::methods());
+    all.extend(options::methods());
+    all.extend(paths::methods());
+    all
+}

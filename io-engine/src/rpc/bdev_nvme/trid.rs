@@ -1,0 +1,72 @@
+//! Where a controller is: SPDK's five strings, and the host's end.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::{Value, json};
+use spdk_rs::nvme::{TransportId, TransportIdError};
+
+use crate::rpc::params::{ParamError, Params};
+
+/// The names of the parameters that [`take`] and [`take_source`] ask for.
+pub(super) const NAMES: [&str; 7] =
+    ["trtype", "adrfam", "traddr", "trsvcid", "subnqn", "hostaddr", "hostsvcid"];
+
+/// Takes a subsystem's place out of the parameters; `subnqn` when the method has none.
+pub(super) fn take(
+    params: &Params<'_>,
+    subnqn: Option<&'static str>,
+) -> Result<TransportId, ParamError> {
+    let trtype: String = params.required("trtype")?;
+    let traddr: String = params.required("traddr")?;
+    let adrfam: Option<String> = params.optional("adrfam")?;
+    if adrfam.as_deref() == Some("") {
+        return Err(params.refuse("adrfam", "it has to be IPv4 or IPv6"));
+    }
+    let trsvcid: String = params.required("trsvcid")?;
+    let given: String = match subnqn {
+        Some(fixed) => fixed.to_owned(),
+        None => params.required("subnqn")?,
+    };
+    let adrfam = adrfam.unwrap_or_default();
+    let parsed = TransportId::parse(&trtype, &adrfam, &traddr, &trsvcid, &given);
+    let mut trid = parsed.map_err(|error| {
+        let name = match error {
+            TransportIdError::Transport(_) => "trtype",
+            TransportIdError::Family(_) => "adrfam",
+            TransportIdError::Address(..) => "traddr",
+            TransportIdError::Service(_) => "trsvcid",
+            TransportIdError::Nqn(_) => "subnqn",
+        };
+        params.refuse(name, error.to_string())
+    })?;
+    trid.source = take_source(params, &trid)?;
+    Ok(trid)
+}
+
+/// Takes the address to connect from.
+fn take_source(params: &Params<'_>, trid: &TransportId) -> Result<Option<SocketAddr>, ParamError> {
+    let port = match params.optional::<String>("hostsvcid")? {
+        None => 0,
+        Some(_) if !params.has("hostaddr") => {
+            return Err(params.refuse("hostsvcid", "it needs `hostaddr`, which is missing"));
+        }
+        Some(text) => text.parse().ok().filter(|&port: &u16| port != 0).ok_or_else(|| {
+            params.refuse("hostsvcid", "it has to be a port as text, \"1\" to \"65535\"")
+        })?,
+    };
+    let Some(text) = params.optional::<String>("hostaddr")? else { return Ok(None) };
+    let ip = text.parse().ok().filter(|ip: &IpAddr| ip.is_ipv4() == trid.address.is_ipv4());
+    let allowed = "it has to be an address of this machine, of the same kind as traddr";
+    Ok(Some(SocketAddr::new(ip.ok_or_else(|| params.refuse("hostaddr", allowed))?, port)))
+}
+
+/// A subsystem's place as SPDK shows it.
+pub(super) fn show(trid: &TransportId) -> Value {
+    json!({
+        "trtype": trid.trtype.name(),
+        "adrfam": trid.adrfam().name(),
+        "traddr": trid.traddr(),
+        "trsvcid": trid.trsvcid(),
+        "subnqn": trid.subnqn,
+    })
+}

@@ -1,0 +1,150 @@
+//! `nvmf_subsystem_add_listener`, `nvmf_subsystem_remove_listener`,
+//! `nvmf_subsystem_get_listeners`, `nvmf_subsystem_listener_set_ana_state`.
+
+use std::sync::Arc;
+
+use jsonrpc::codes;
+use serde_json::{Value, json};
+use spdk_rs::nvmf::AnaState;
+use spdk_rs::nvmf::ana::{ANA_STATES, ana_state_name};
+use spdk_rs::nvmf::subsystem::{NAMESPACES_MAX, Subsystem, SubsystemListener};
+
+use super::address::{self, Address};
+use super::{OfSubsystem, SubsystemName, invalid};
+use crate::rpc::errors::RpcResult;
+use crate::rpc::params::{ParamError, Params, Request};
+use crate::rpc::{Context, Method};
+
+pub(super) fn methods() -> Vec<Method> {
+    vec![
+        Method::new("nvmf_subsystem_add_listener", add).in_config("nvmf"),
+        Method::new("nvmf_subsystem_remove_listener", remove),
+        Method::new("nvmf_subsystem_get_listeners", get),
+        Method::new("nvmf_subsystem_listener_set_ana_state", set_ana_state).in_config("nvmf"),
+    ]
+}
+
+fn take_ana_state(params: &Params<'_>) -> Result<Option<AnaState>, ParamError> {
+    let states = ANA_STATES.map(|(state, name)| (name, state));
+    params.optional_choice("ana_state", &states, false)
+}
+
+struct Add {
+    subsystem: SubsystemName,
+    address: Address,
+    ana_state: Option<AnaState>,
+}
+
+impl Request for Add {
+    const NAMES: &'static [&'static str] =
+        &["nqn", "listen_address", "tgt_name", "secure_channel", "ana_state", "sock_impl"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        params.only("secure_channel", &json!(false), "there is no TLS yet")?;
+        params.not_done("sock_impl", "there is one kind of sockets")?;
+        Ok(Self {
+            subsystem: SubsystemName::take(params)?,
+            address: params.required_object("listen_address")?,
+            ana_state: take_ana_state(params)?,
+        })
+    }
+}
+
+async fn add(context: Arc<Context>, request: Add) -> RpcResult<bool> {
+    let subsystem = request.subsystem.find(&context)?;
+    let state = request.ana_state.filter(|&state| state != AnaState::Optimized);
+    if state.is_some() && !subsystem.options().ana_reporting {
+        return Err(no_ana(&subsystem));
+    }
+    let added = subsystem.add_listener(request.address.0).await;
+    let address = added.map_err(|error| invalid(&error))?.address();
+    tracing::info!("subsystem '{}' listens at {address}", subsystem.nqn());
+    let Some(state) = state else { return Ok(true) };
+    if let Err(error) = subsystem.set_ana_state(address, None, state).await {
+        let removed = subsystem.remove_listener(address).await;
+        removed.map_err(|error| invalid(&error))?;
+        return Err(invalid(&error));
+    }
+    Ok(true)
+}
+
+fn no_ana(subsystem: &Subsystem) -> jsonrpsee::types::ErrorObjectOwned {
+    let nqn = subsystem.nqn();
+    codes::invalid_params(format!(
+        "Invalid parameters: subsystem {nqn} does not report ANA states; create it with \
+         `ana_reporting` true"
+    ))
+}
+
+struct Remove {
+    subsystem: SubsystemName,
+    address: Address,
+}
+
+impl Request for Remove {
+    const NAMES: &'static [&'static str] = &["nqn", "listen_address", "tgt_name"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        Ok(Self {
+            subsystem: SubsystemName::take(params)?,
+            address: params.required_object("listen_address")?,
+        })
+    }
+}
+
+async fn remove(context: Arc<Context>, request: Remove) -> RpcResult<bool> {
+    let removed = request.subsystem.find(&context)?.remove_listener(request.address.0).await;
+    removed.map(|()| true).map_err(|error| invalid(&error))
+}
+
+async fn get(context: Arc<Context>, request: OfSubsystem) -> RpcResult<Vec<Value>> {
+    let subsystem = request.0.find(&context)?;
+    let ana = subsystem.options().ana_reporting;
+    Ok(subsystem.listeners().iter().map(|listener| show(listener, ana)).collect())
+}
+
+fn show(entry: &SubsystemListener, ana: bool) -> Value {
+    let address = entry.listener.address();
+    let mut shown = json!({ "address": address::show(address.transport, address.address) });
+    if ana {
+        let states = entry.ana.iter().map(
+            |(group, state)| json!({ "ana_group": group, "ana_state": ana_state_name(state) }),
+        );
+        shown["ana_states"] = states.collect();
+    }
+    shown
+}
+
+struct SetAnaState {
+    subsystem: SubsystemName,
+    address: Address,
+    state: AnaState,
+    group: Option<u32>,
+}
+
+impl Request for SetAnaState {
+    const NAMES: &'static [&'static str] =
+        &["nqn", "listen_address", "ana_state", "tgt_name", "anagrpid"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        let words = ANA_STATES.map(|(_, name)| name).join(", ");
+        let state = take_ana_state(params)?
+            .ok_or_else(|| params.refuse("ana_state", format!("it has to be one of {words}")))?;
+        Ok(Self {
+            subsystem: SubsystemName::take(params)?,
+            address: params.required_object("listen_address")?,
+            state,
+            // 0 is every group, as it is when left out.
+            group: params.optional_u32("anagrpid", 0..=NAMESPACES_MAX)?.filter(|&id| id > 0),
+        })
+    }
+}
+
+async fn set_ana_state(context: Arc<Context>, request: SetAnaState) -> RpcResult<bool> {
+    let subsystem = request.subsystem.find(&context)?;
+    if !subsystem.options().ana_reporting {
+        return Err(no_ana(&subsystem));
+    }
+    let set = subsystem.set_ana_state(request.address.0, request.group, request.state).await;
+    set.map(|()| true).map_err(|error| invalid(&error))
+}

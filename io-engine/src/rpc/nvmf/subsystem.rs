@@ -1,0 +1,228 @@
+//! `nvmf_create_subsystem`, `nvmf_delete_subsystem`, `nvmf_get_subsystems`.
+
+use std::sync::Arc;
+
+use jsonrpc::codes;
+use nix::errno::Errno;
+use serde_json::{Value, json};
+use spdk_rs::nvmf::subsystem::{
+    CNTLID_MAX, DISCOVERY_NQN, NAMESPACES_DEFAULT, NAMESPACES_MAX, Namespace, Nqn, Subsystem,
+    SubsystemKind, SubsystemOptions,
+};
+use spdk_rs::nvmf::target::NvmfErrorKind;
+
+use super::namespace::to_hex;
+use super::{OfSubsystem, TargetName, address, internal, invalid};
+use crate::rpc::errors::{self, RpcResult, with_causes};
+use crate::rpc::params::{ParamError, Params, Request};
+use crate::rpc::{Context, Method};
+
+/// Why sizes of commands without data have no limit.
+const NO_LIMIT: &str = "the size of such commands is not limited";
+
+pub(super) fn methods() -> Vec<Method> {
+    vec![
+        Method::new("nvmf_create_subsystem", create).in_config("nvmf"),
+        Method::new("nvmf_delete_subsystem", delete),
+        Method::new("nvmf_get_subsystems", get),
+    ]
+}
+
+struct Create {
+    target: TargetName,
+    options: SubsystemOptions,
+}
+
+/// Takes a text of printable ASCII characters.
+fn take_text(
+    params: &Params<'_>,
+    name: &'static str,
+    max: usize,
+) -> Result<Option<String>, ParamError> {
+    let Some(text) = params.optional::<String>(name)? else { return Ok(None) };
+    let printable = text.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+    if printable && (1..=max).contains(&text.len()) {
+        return Ok(Some(text));
+    }
+    Err(params.refuse(name, format!("it has to be 1 to {max} printable ASCII characters")))
+}
+
+impl Request for Create {
+    const NAMES: &'static [&'static str] = &[
+        "nqn",
+        "tgt_name",
+        "serial_number",
+        "model_number",
+        "max_namespaces",
+        "allow_any_host",
+        "ana_reporting",
+        "min_cntlid",
+        "max_cntlid",
+        "max_discard_size_kib",
+        "max_write_zeroes_size_kib",
+        "dmrsl",
+        "wzsl",
+        "passthrough",
+        "enable_nssr",
+    ];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        let nqn: Nqn = params.required("nqn")?;
+        let mut options = SubsystemOptions::new(nqn);
+        if let Some(serial) = take_text(params, "serial_number", 20)? {
+            options.serial = serial;
+        }
+        if let Some(model) = take_text(params, "model_number", 40)? {
+            options.model = model;
+        }
+        // 0 asks for the default.
+        let namespaces = params.optional_u32("max_namespaces", 0..=NAMESPACES_MAX)?;
+        options.max_namespaces = namespaces.filter(|&n| n > 0).unwrap_or(NAMESPACES_DEFAULT);
+        options.allow_any_host = params.optional("allow_any_host")?.unwrap_or(false);
+        options.ana_reporting = params.optional("ana_reporting")?.unwrap_or(false);
+        options.min_cntlid = params.optional_u16("min_cntlid", 1..=CNTLID_MAX)?.unwrap_or(1);
+        options.max_cntlid =
+            params.optional_u16("max_cntlid", 1..=CNTLID_MAX)?.unwrap_or(CNTLID_MAX);
+        if options.max_cntlid < options.min_cntlid {
+            let least = options.min_cntlid;
+            let words = format!("Invalid cntlid range: it has to be at least min_cntlid, {least}");
+            return Err(params.refuse("max_cntlid", words));
+        }
+        for name in ["max_discard_size_kib", "max_write_zeroes_size_kib", "dmrsl", "wzsl"] {
+            params.only(name, &json!(0), NO_LIMIT)?;
+        }
+        let itself = "the target answers commands itself";
+        params.only("passthrough", &json!(false), itself)?;
+        params.only("enable_nssr", &json!(false), "a subsystem is not reset by a host")?;
+        Ok(Self { target: TargetName::take(params)?, options })
+    }
+}
+
+async fn create(context: Arc<Context>, request: Create) -> RpcResult<bool> {
+    let target = request.target.target(&context).await?;
+    let nqn = request.options.nqn.clone();
+    let made = target.create_subsystem(request.options).await;
+    made.map(|_| true).map_err(|error| match error.kind() {
+        NvmfErrorKind::Invalid => invalid(&error),
+        // SPDK's words first: scripts look for them.
+        _ => codes::internal_error(format!(
+            "Unable to create subsystem {nqn}: {}",
+            with_causes(&error)
+        )),
+    })
+}
+
+async fn delete(context: Arc<Context>, request: OfSubsystem) -> RpcResult<bool> {
+    let subsystem = request.0.find(&context)?;
+    if subsystem.kind() == SubsystemKind::Discovery {
+        let words = "Invalid parameters: the discovery subsystem cannot be deleted";
+        return Err(codes::invalid_params(words));
+    }
+    let target = request.0.target.target(&context).await?;
+    let deleted = target.delete_subsystem(&request.0.nqn).await;
+    deleted.map(|()| true).map_err(|error| match error.kind() {
+        NvmfErrorKind::NotFound => invalid(&error),
+        _ => internal(&error),
+    })
+}
+
+struct Get {
+    nqn: Option<String>,
+    target: TargetName,
+}
+
+impl Request for Get {
+    const NAMES: &'static [&'static str] = &["nqn", "tgt_name"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        Ok(Self { nqn: params.optional("nqn")?, target: TargetName::take(params)? })
+    }
+}
+
+async fn get(context: Arc<Context>, request: Get) -> RpcResult<Vec<Value>> {
+    let target = request.target.started(&context)?;
+    let all = match &target {
+        Some(target) => {
+            let mut all = vec![show(target.discovery())];
+            all.extend(target.subsystems().iter().map(|subsystem| show(subsystem)));
+            all
+        }
+        // There from the first moment on, whether anybody has asked for a target or not.
+        None => vec![json!({
+            "nqn": DISCOVERY_NQN,
+            "subtype": "Discovery",
+            "listen_addresses": [],
+            "allow_any_host": true,
+            "hosts": [],
+        })],
+    };
+    let Some(nqn) = request.nqn else { return Ok(all) };
+    let found: Vec<Value> = all.into_iter().filter(|one| one["nqn"] == nqn.as_str()).collect();
+    if found.is_empty() {
+        let nqn: String = nqn.escape_debug().take(223).collect();
+        return Err(errors::errno(Errno::ENODEV, format!("subsystem '{nqn}' does not exist")));
+    }
+    Ok(found)
+}
+
+/// A subsystem as SPDK shows it.
+fn show(subsystem: &Subsystem) -> Value {
+    let listeners = subsystem.listeners();
+    let addresses = listeners.iter().map(|entry| {
+        let address = entry.listener.address();
+        address::show(address.transport, address.address)
+    });
+    let hosts = subsystem.hosts();
+    let hosts = hosts.iter().map(|host| json!({ "nqn": host.as_str() }));
+    let discovery = subsystem.kind() == SubsystemKind::Discovery;
+    let mut shown = json!({
+        "nqn": subsystem.nqn().as_str(),
+        "subtype": if discovery { "Discovery" } else { "NVMe" },
+        "listen_addresses": addresses.collect::<Vec<_>>(),
+        "allow_any_host": discovery || subsystem.allows_any_host(),
+        "hosts": hosts.collect::<Vec<_>>(),
+    });
+    if discovery {
+        return shown;
+    }
+    let options = subsystem.options();
+    let namespaces = subsystem.namespaces();
+    let namespaces = namespaces.iter().map(|ns| show_namespace(ns, options.ana_reporting));
+    let more = json!({
+        "serial_number": options.serial,
+        "model_number": options.model,
+        "max_namespaces": options.max_namespaces,
+        "passthrough": false,
+        "min_cntlid": options.min_cntlid,
+        "max_cntlid": options.max_cntlid,
+        "dmrsl": 0,
+        "wzsl": 0,
+        "ana_reporting": options.ana_reporting,
+        "namespaces": namespaces.collect::<Vec<_>>(),
+    });
+    if let (Some(members), Value::Object(more)) = (shown.as_object_mut(), more) {
+        members.extend(more);
+    }
+    shown
+}
+
+fn show_namespace(namespace: &Namespace, ana: bool) -> Value {
+    let name = namespace.bdev().name();
+    let mut shown = json!({
+        "nsid": namespace.nsid(),
+        "bdev_name": name,
+        "name": name,
+        "nguid": to_hex(&namespace.nguid()),
+        "uuid": namespace.uuid(),
+    });
+    if let Some(eui64) = namespace.eui64() {
+        shown["eui64"] = to_hex(&eui64).into();
+    }
+    if ana {
+        shown["anagrpid"] = namespace.ana_group().into();
+    }
+    if let Some(file) = namespace.ptpl_file() {
+        shown["ptpl_file"] = file.display().to_string().into();
+    }
+    shown
+}

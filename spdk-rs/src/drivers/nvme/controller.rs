@@ -1,0 +1,166 @@
+//! A controller that is attached, as all threads see it.
+
+use std::sync::Arc;
+#[expect(
+    clippy::disallowed_types,
+    reason = "attaching, connecting and listing are control plane"
+)]
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use super::api::{ControllerState, PathInfo};
+use crate::nvme::TransportId;
+use crate::nvme::controller::ControllerOptions;
+use crate::nvme::controller::link::LinkInfo;
+use crate::reactor::ReactorHandle;
+
+/// A path: one controller of a subsystem, behind one address.
+pub(super) struct Controller {
+    /// A number that no other controller of this process has or had.
+    pub(super) id: u64,
+    /// The base name.
+    pub(super) name: String,
+    pub(super) trid: TransportId,
+    pub(super) options: Arc<ControllerOptions>,
+    /// The reactor that has the admin queue.
+    pub(super) home: ReactorHandle,
+    state: AtomicU8,
+    /// Counts associations: what began in an earlier one is void.
+    association: AtomicU64,
+    inner: Inner,
+}
+
+#[expect(clippy::disallowed_types, reason = "see the import")]
+type Inner = Mutex<Facts>;
+
+#[derive(Default)]
+struct Facts {
+    info: Option<Arc<LinkInfo>>,
+    /// Identifiers of I/O queues: which are in use. The first is 1.
+    queues: Vec<bool>,
+    trouble: Option<String>,
+    reconnects: u64,
+    /// I/O that waits for it fails instead of waiting on.
+    io_fails: bool,
+}
+
+impl Controller {
+    pub(super) fn new(
+        name: &str,
+        trid: &TransportId,
+        options: &ControllerOptions,
+        home: ReactorHandle,
+    ) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            name: name.to_owned(),
+            trid: trid.clone(),
+            options: Arc::new(options.clone()),
+            home,
+            state: AtomicU8::new(ControllerState::Connecting as u8),
+            association: AtomicU64::new(0),
+            inner: Inner::default(),
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Facts> {
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The state.
+    pub(super) fn state(&self) -> ControllerState {
+        match self.state.load(Ordering::Acquire) {
+            0 => ControllerState::Connecting,
+            1 => ControllerState::Enabled,
+            2 => ControllerState::Resetting,
+            3 => ControllerState::Failed,
+            _ => ControllerState::Deleting,
+        }
+    }
+
+    /// Sets the state; a controller that is being detached stays so.
+    pub(super) fn set_state(&self, state: ControllerState) {
+        let keep = |now: u8| (now != ControllerState::Deleting as u8).then_some(state as u8);
+        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, keep);
+    }
+
+    /// The number of the present association.
+    pub(super) fn association(&self) -> u64 {
+        self.association.load(Ordering::Acquire)
+    }
+
+    /// What is known of it; none before it was connected first.
+    pub(super) fn info(&self) -> Option<Arc<LinkInfo>> {
+        self.lock().info.clone()
+    }
+
+    /// A new association has begun.
+    pub(super) fn connected(&self, info: &Arc<LinkInfo>) {
+        let mut facts = self.lock();
+        facts.queues = vec![false; usize::from(info.io_queues)];
+        if facts.info.replace(Arc::clone(info)).is_some() {
+            facts.reconnects += 1;
+        }
+        facts.trouble = None;
+        facts.io_fails = false;
+        self.association.fetch_add(1, Ordering::AcqRel);
+        drop(facts);
+        self.set_state(ControllerState::Enabled);
+    }
+
+    /// Keeps why it is not connected.
+    pub(super) fn set_trouble(&self, why: &str) {
+        self.lock().trouble = Some(why.to_owned());
+    }
+
+    /// Why it is not connected.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
+    }
+
+    /// Whether I/O that has no other path fails instead of waiting.
+    pub(super) fn io_fails(&self) -> bool {
+        let given_up = matches!(self.state(), ControllerState::Failed | ControllerState::Deleting);
+        given_up || self.lock().io_fails
+    }
+
+    /// Sets that, and tells whether it is a change.
+    pub(super) fn set_io_fails(&self, fails: bool) -> bool {
+        std::mem::replace(&mut self.lock().io_fails, fails) != fails
+    }
+
+    /// Takes an I/O queue of the present association: its number and the association's.
+    pub(super) fn take_queue(&self) -> Option<(u16, u64)> {
+        let mut facts = self.lock();
+        let index = facts.queues.iter().position(|used| !used)?;
+        facts.queues[index] = true;
+        let association = self.association();
+        u16::try_from(index + 1).ok().map(|qid| (qid, association))
+    }
+
+    /// Gives an I/O queue of an association back.
+    pub(super) fn give_queue(&self, qid: u16, association: u64) {
+        let mut facts = self.lock();
+        if association == self.association()
+            && let Some(used) = facts.queues.get_mut(usize::from(qid).wrapping_sub(1))
+        {
+            *used = false;
+        }
+    }
+
+    /// What listings show.
+    pub(super) fn path_info(&self) -> PathInfo {
+        let facts = self.lock();
+        PathInfo {
+            trid: self.trid.clone(),
+            options: (*self.options).clone(),
+            state: self.state(),
+            cntlid: facts.info.as_ref().map(|info| info.cntlid),
+            io_queues: facts.info.as_ref().map_or(0, |info| info.io_queues),
+            core: self.home.core().0,
+            reconnects: facts.reconnects,
+            trouble: facts.trouble.clone(),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Namespaces of NVMe controllers as block devices.
+//!
+//! A name stands for the paths to one subsystem, each a controller with its admin queue on one
+//! reactor (its home) and an I/O queue on every reactor that uses it. A namespace is one block
+//! device, `{name}n{nsid}`, however many paths lead to it.
+//!
+//! Invariants:
+//! * an I/O is in one place: at a queue pair, waiting in its channel, or ended; when a connection is
+//!   lost, its commands end before it is reported lost;
+//! * a command that may have been executed is sent again only if doing it twice is doing it once;
+//! * paths, states and namespaces change on the control plane; the channels of each core take them
+//!   over by message, so that an I/O takes no lock;
+//! * FLUSH is sent whenever the controller has a volatile cache.
+
+mod admin;
+mod api;
+mod attach;
+mod channel;
+mod choose;
+mod command;
+mod controller;
+mod core;
+mod discovery;
+mod disk;
+mod driver;
+mod fused;
+mod head;
+mod home;
+mod queue;
+mod retry;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use api::{
+    AttachOptions, ControllerInfo, ControllerState, DiscoveryInfo, IoPathInfo, MultipathMode,
+    MultipathPolicy, NvmeError, PathInfo,
+};
+pub use disk::NvmeDisk;
+
+use crate::bdev::Registry;
+use crate::nvme::TransportId;
+use crate::nvme::controller::Discovered;
+use crate::reactor::ReactorHandle;
+
+/// The controllers of an engine. Its methods may be called from any thread; those that wait do not
+/// block a reactor.
+pub struct NvmeDriver {
+    shared: Arc<driver::Shared>,
+    /// One path is attached or detached at a time.
+    turn: futures::lock::Mutex<()>,
+    /// One discovery service is started or stopped at a time.
+    discovery_turn: futures::lock::Mutex<()>,
+}
+
+impl NvmeDriver {
+    /// A driver without controllers, over the devices and the reactors of an engine.
+    #[must_use]
+    pub fn new(registry: &Arc<Registry>, reactors: &[ReactorHandle]) -> Arc<Self> {
+        let shared = driver::Shared::new(registry, reactors);
+        Arc::new(Self { shared, turn: Default::default(), discovery_turn: Default::default() })
+    }
+
+    /// Attaches a controller, or a further path of one, and returns the names of the block devices
+    /// that it leads to.
+    ///
+    /// # Errors
+    /// [`NvmeError`]; then nothing was attached.
+    pub async fn attach(
+        &self,
+        name: &str,
+        trid: &TransportId,
+        options: &AttachOptions,
+    ) -> Result<Vec<String>, NvmeError> {
+        let _turn = self.turn.lock().await;
+        self.attach_path(name, trid, options).await
+    }
+
+    /// Detaches one path of a controller, or all of them. Block devices without another path go;
+    /// their I/O has a second to end.
+    ///
+    /// # Errors
+    /// [`NvmeError::NotFound`], [`NvmeError::NoPath`].
+    pub async fn detach(&self, name: &str, path: Option<&TransportId>) -> Result<(), NvmeError> {
+        let _turn = self.turn.lock().await;
+        for controller in self.find(name, path)? {
+            self.shared.detach(&controller).await;
+        }
+        Ok(())
+    }
+
+    /// Resets a controller (all its paths, or the one with a controller identifier) and returns
+    /// when it is connected again.
+    ///
+    /// # Errors
+    /// [`NvmeError::NotFound`], [`NvmeError::NoPath`], or [`NvmeError::Failed`] when a path was
+    /// given up.
+    pub async fn reset(&self, name: &str, cntlid: Option<u16>) -> Result<(), NvmeError> {
+        let mut found = self.find(name, None)?;
+        if let Some(cntlid) = cntlid {
+            found.retain(|c| c.info().is_some_and(|info| info.cntlid == cntlid));
+            if found.is_empty() {
+                let path = format!("controller {cntlid}");
+                return Err(NvmeError::NoPath { name: name.to_owned(), path });
+            }
+        }
+        for controller in found {
+            home::reset(&controller).await.map_err(|why| NvmeError::Failed {
+                what: "reset",
+                name: name.to_owned(),
+                why,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The attached controllers, or the one of a name.
+    #[must_use]
+    pub fn controllers(&self, name: Option<&str>) -> Vec<ControllerInfo> {
+        self.shared.infos(name)
+    }
+
+    /// The paths of the block devices, or of the one of a name.
+    #[must_use]
+    pub fn io_paths(&self, bdev: Option<&str>) -> Vec<IoPathInfo> {
+        let heads = self.shared.heads();
+        let wanted = heads.iter().filter(|head| bdev.is_none_or(|name| name == head.name));
+        wanted.flat_map(|head| head.path_infos()).collect()
+    }
+
+    /// Sets which paths of a block device are used.
+    ///
+    /// # Errors
+    /// [`NvmeError::NotFound`].
+    pub async fn set_policy(&self, bdev: &str, policy: MultipathPolicy) -> Result<(), NvmeError> {
+        let head = self.shared.heads().into_iter().find(|head| head.name == bdev);
+        let head = head.ok_or_else(|| NvmeError::NotFound { name: bdev.to_owned() })?;
+        head.set_policy(policy);
+        self.shared.refresh(&head).await;
+        Ok(())
+    }
+
+    /// Asks a discovery controller once.
+    ///
+    /// # Errors
+    /// [`NvmeError::Connect`].
+    pub async fn discover(
+        &self,
+        trid: &TransportId,
+        options: &AttachOptions,
+    ) -> Result<Vec<Discovered>, NvmeError> {
+        let controller = self.connect_discovery("discovery", trid, options).await?;
+        let read = discovery::read_log(&controller).await;
+        home::stop(&controller).await;
+        read.map_err(|why| NvmeError::Connect { trid: Box::new(trid.clone()), why })
+    }
+
+    /// Follows a discovery controller: what it names is attached as `{name}0`, `{name}1`, …, what
+    /// it names no more is detached. Returns after the first round.
+    ///
+    /// # Errors
+    /// [`NvmeError`] when the discovery controller cannot be asked, or when nothing of what it
+    /// names can be attached.
+    pub async fn start_discovery(
+        self: &Arc<Self>,
+        name: &str,
+        trid: &TransportId,
+        options: &AttachOptions,
+    ) -> Result<(), NvmeError> {
+        let _turn = self.discovery_turn.lock().await;
+        self.follow(name, trid, options).await
+    }
+
+    /// Ends following; what it attached is detached.
+    ///
+    /// # Errors
+    /// [`NvmeError::NotFound`].
+    pub async fn stop_discovery(&self, name: &str) -> Result<(), NvmeError> {
+        let _turn = self.discovery_turn.lock().await;
+        self.unfollow(name).await
+    }
+
+    /// The discovery services that are followed.
+    #[must_use]
+    pub fn discoveries(&self) -> Vec<DiscoveryInfo> {
+        discovery::infos(&self.shared)
+    }
+}

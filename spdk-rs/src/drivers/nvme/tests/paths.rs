@@ -1,0 +1,143 @@
+//! Several paths to one namespace.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::*;
+use crate::nvme::spec::log::AnaState;
+use crate::nvme::spec::opcode::nvm;
+
+/// An ANA change notice.
+const ANA_CHANGED: u32 = 0x000c_0302;
+
+/// Two targets that play two ports of one subsystem.
+fn two(ana: bool) -> (FakeTarget, FakeTarget, Host, IoHandle) {
+    let (first, second, host) = (FakeTarget::start(), FakeTarget::start(), Host::new());
+    for target in [&first, &second] {
+        target.shared.ana.store(ana, SeqCst);
+    }
+    let handle = host.attach(&first, options());
+    let names = host.try_attach("d", trid(&second), options()).unwrap();
+    assert_eq!(names, ["dn1"]);
+    assert_eq!(host.driver.io_paths(Some("dn1")).len(), 2);
+    (first, second, host, handle)
+}
+
+fn writes(target: &FakeTarget) -> usize {
+    target.shared.count(nvm::WRITE)
+}
+
+#[test]
+fn another_path_takes_over() {
+    let (mut first, second, host, handle) = two(false);
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    assert_eq!((writes(&first), writes(&second)), (1, 0));
+    first.stop();
+    assert_eq!(host.write(&handle, 0, 1, 2), NvmeStatus::SUCCESS);
+    assert_eq!(writes(&second), 1);
+    drop(handle);
+    host.finish();
+}
+
+#[test]
+fn a_path_is_detached_under_io() {
+    let (first, second, host, handle) = two(false);
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    first.shared.fault(Fault::Hang);
+    let stuck = handle.write(host.buf(1, 2), 0, 1);
+    host.until("the command", || writes(&first) == 2);
+    let (driver, path) = (Arc::clone(&host.driver), trid(&first));
+    host.reactor.block_on(async move { driver.detach("d", Some(&path)).await }).unwrap();
+    assert_eq!(host.reactor.block_on(stuck).status, NvmeStatus::SUCCESS);
+    assert_eq!(writes(&second), 1);
+    assert!(host.registry.find("dn1").is_ok());
+    assert_eq!(host.driver.io_paths(None).len(), 1);
+    drop(handle);
+    host.finish();
+}
+
+#[test]
+fn states_choose_the_path() {
+    let (first, second, host, handle) = two(true);
+    let set = |target: &FakeTarget, state| {
+        target.set_namespaces(vec![(1, BLOCKS, state)]);
+        target.shared.event(ANA_CHANGED);
+    };
+    let states = || host.driver.io_paths(None).iter().map(|p| p.ana_state).collect::<Vec<_>>();
+    set(&first, AnaState::NonOptimized);
+    host.until("the state", || states() == ["non_optimized", "optimized"]);
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    assert_eq!((writes(&first), writes(&second)), (0, 1));
+    set(&second, AnaState::Inaccessible);
+    host.until("the state", || states() == ["non_optimized", "inaccessible"]);
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    assert_eq!((writes(&first), writes(&second)), (1, 1));
+    // Nothing is accessible: I/O waits for a transition.
+    set(&first, AnaState::Change);
+    host.until("the state", || states() == ["change", "inaccessible"]);
+    let waiting = handle.write(host.buf(1, 3), 0, 1);
+    set(&second, AnaState::Optimized);
+    assert_eq!(host.reactor.block_on(waiting).status, NvmeStatus::SUCCESS);
+    assert_eq!((writes(&first), writes(&second)), (1, 2));
+    drop(handle);
+    host.finish();
+}
+
+#[test]
+fn a_transition_that_takes_too_long_fails_io() {
+    let (target, host) = (FakeTarget::start(), Host::new());
+    target.shared.ana.store(true, SeqCst);
+    target.set_namespaces(vec![(1, BLOCKS, AnaState::Inaccessible)]);
+    let handle = host.attach(&target, options());
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::new(3, 2));
+    assert_eq!(writes(&target), 0);
+    drop(handle);
+    host.finish();
+}
+
+#[test]
+fn a_status_of_the_path_moves_io() {
+    let (first, second, host, handle) = two(true);
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    let status = NvmeStatus::new(3, 2);
+    first.set_namespaces(vec![(1, BLOCKS, AnaState::Inaccessible)]);
+    first.shared.fault(Fault::Status(status));
+    assert_eq!(host.write(&handle, 0, 1, 2), NvmeStatus::SUCCESS);
+    assert_eq!((writes(&first), writes(&second)), (2, 1));
+    let state = || host.driver.io_paths(None)[0].ana_state;
+    host.until("the log page", || state() == "inaccessible");
+    drop(handle);
+    host.finish();
+}
+
+#[test]
+fn io_goes_over_all_paths_in_turn() {
+    let (first, second, host, handle) = two(false);
+    let driver = Arc::clone(&host.driver);
+    let policy = MultipathPolicy::RoundRobin;
+    host.reactor.block_on(async move { driver.set_policy("dn1", policy).await }).unwrap();
+    let queues = || first.connected_queues() + second.connected_queues() == 2;
+    host.until("both queues", queues);
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    for i in 0..10 {
+        assert_eq!(host.write(&handle, 0, 1, i), NvmeStatus::SUCCESS);
+    }
+    let both = (writes(&first), writes(&second));
+    assert!(both.0 >= 5 && both.1 >= 5, "{both:?}");
+    drop(handle);
+    host.finish();
+}
+
+#[test]
+fn a_namespace_that_is_another_one_is_no_path() {
+    let (first, second, host) = (FakeTarget::start(), FakeTarget::start(), Host::new());
+    second.set_namespaces(vec![(1, 100, AnaState::Optimized), (2, 100, AnaState::Optimized)]);
+    second.shared.foreign.store(true, SeqCst);
+    let handle = host.attach(&first, options());
+    let error = host.try_attach("d", trid(&second), options()).unwrap_err().to_string();
+    assert!(error.contains("namespace 1 is another one"), "{error}");
+    assert_eq!(handle.num_blocks(), BLOCKS);
+    assert_eq!(host.driver.io_paths(None).len(), 1);
+    assert!(host.registry.find("dn2").is_err(), "nothing of it is left");
+    drop(handle);
+    host.finish();
+}

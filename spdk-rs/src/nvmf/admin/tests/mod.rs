@@ -1,0 +1,5 @@
+//! Admin commands as hosts send them.
+
+mod features;
+mod identify;
+mod logs;

@@ -87,9 +87,11 @@ device_writes() {
 
 more_writes() { (($(device_writes "$1") > $2)); }
 
+# The load runs until it has seen everything: how long that takes is up to the machine.
 reconnects() {
     local pid before round
-    perf "$(uri "$PORT1" 1 'hdgst=true&ddgst=true&ctrlr_loss_timeout_sec=60&reconnect_delay_sec=1')" -q 16 -o 4k -t 12 &
+    "$IO_ENGINE" perf "$(uri "$PORT1" 1 'hdgst=true&ddgst=true&ctrlr_loss_timeout_sec=60&reconnect_delay_sec=1')" --no-huge -s 128 \
+        -w verify -q 16 -o 4k -t 600 --json >"$WORK/report.json" 2>"$WORK/perf.log" &
     pid=$!
     for round in 1 2; do
         before=$(device_writes disk512)
@@ -101,7 +103,9 @@ reconnects() {
         poll 40 more_writes disk512 $((before + 50))
         echo "came back for the time $round"
     done
-    wait "$pid"
+    kill -TERM "$pid"
+    wait "$pid" || fail "perf ended with $?: $(<"$WORK/perf.log")"
+    faultless "$WORK/report.json"
 }
 
 # The kernel's target with two ports, the engine's initiator with both as paths of one device, that device exported by the

@@ -6,7 +6,7 @@
 //! - Nothing is applied before all of it was read: a method, parameter or subsystem that is not
 //!   known is refused while nothing has been created.
 //! - Every error names the file and the place in it.
-//! - Sections are applied in the order of [`SUBSYSTEMS`], wherever they stand: devices are there
+//! - Sections are applied in the order of `SUBSYSTEMS`, wherever they stand: devices are there
 //!   before they are exported.
 
 use std::path::{Path, PathBuf};

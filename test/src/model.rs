@@ -201,6 +201,9 @@ impl Model<'_> {
             80..86 => IoType::CompareAndWrite,
             86..93 => IoType::Copy,
             93..99 => IoType::Flush,
+            // A reset of a remote controller ends what is in flight with an unknown outcome, and
+            // what may not be done twice is not repeated: no shadow could follow.
+            _ if self.atomic_blocks.is_some() => IoType::Flush,
             _ => IoType::Reset,
         }
     }

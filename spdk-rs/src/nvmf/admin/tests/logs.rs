@@ -148,7 +148,7 @@ fn discovery_names_what_the_host_may_see() {
         .collect();
     let discovery = "nqn.2014-08.org.nvmexpress.discovery";
     let expected =
-        [(3, discovery, "127.0.0.1", 2), (2, NQN, "127.0.0.1", 2), (1, discovery, "127.0.0.1", 1)];
+        [(3, discovery, "127.0.0.1", 0), (2, NQN, "127.0.0.1", 0), (1, discovery, "127.0.0.1", 1)];
     assert_eq!(told, expected);
     let own = &read.entries()[1];
     assert_eq!(own.trsvcid().unwrap(), bench.listener.address().address.port().to_string());

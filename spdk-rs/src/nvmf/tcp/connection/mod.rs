@@ -29,7 +29,8 @@ use crate::nvmf::transport::{
 };
 
 /// Bytes of the buffer for headers and what comes with them.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// A write with its data in the capsule takes 4 KiB and more of it, and many of them come at once.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Bytes of in-capsule data that admin and fabrics commands may have at least (NVMe/TCP Transport
 /// Specification 1.0, section 3.3.2.2).

@@ -144,6 +144,7 @@ impl Shadow {
 impl Model<'_> {
     fn is_used(&self, kind: IoType) -> bool {
         kind == IoType::Unmap && self.supports_unmap
+            || kind == IoType::Reset && self.atomic_blocks.is_none()
             || matches!(
                 kind,
                 IoType::Read
@@ -153,7 +154,6 @@ impl Model<'_> {
                     | IoType::Compare
                     | IoType::CompareAndWrite
                     | IoType::Copy
-                    | IoType::Reset
             )
     }
 

@@ -119,6 +119,13 @@ impl Host {
         panic!("{what} did not come to be");
     }
 
+    /// Reports an event once the host listens, which it does not at once after a connection or an
+    /// event.
+    fn hears(&self, target: &FakeTarget, event: u32) {
+        self.until("a listener", || target.shared.is_listened_to());
+        target.shared.event(event);
+    }
+
     fn state(&self) -> ControllerState {
         self.driver.controllers(None)[0].paths[0].state
     }

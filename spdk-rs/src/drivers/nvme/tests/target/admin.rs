@@ -66,7 +66,6 @@ impl Connection {
             _ => given.cntlid.get(),
         };
         self.cntlid = cntlid;
-        self.shared.queues.fetch_add(usize::from(self.qid != 0), SeqCst);
         self.respond(sqe.cid.get(), NvmeStatus::SUCCESS, cntlid.into())
     }
 

@@ -30,5 +30,6 @@ pub use target::{
     Referral, Target, TargetOptions, Transport,
 };
 pub use transport::{
-    Capsule, ConnectionInfo, DisconnectReason, ListenerId, QpairTransport, TransportKind,
+    ADMIN_QUEUE_ENTRIES, Capsule, ConnectionInfo, DisconnectReason, ListenerId, QpairTransport,
+    TransportKind,
 };

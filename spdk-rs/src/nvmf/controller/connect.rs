@@ -84,7 +84,7 @@ impl Target {
         let subsystem = found.map_err(|_| wrong_data(connect_offset::SUBNQN))?;
         subsystem.check_access(hostnqn, qpair.info().listener).map_err(no_access)?;
         let entries = u32::from(command.sqsize) + 1;
-        if !(2..=qpair.info().queue_depth_max).contains(&entries) {
+        if !(2..=qpair.info().queue_entries_max(command.qid)).contains(&entries) {
             return Err(wrong_field(connect_offset::SQSIZE));
         }
         if command.cattr.disable_sq_flow_control() {

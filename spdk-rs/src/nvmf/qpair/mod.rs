@@ -47,7 +47,7 @@ pub struct Attachment {
     pub cntlid: u16,
     /// The queue: 0 for the admin queue.
     pub qid: u16,
-    /// Entries of the submission queue (SQSIZE + 1), 2 to `ConnectionInfo::queue_depth_max`.
+    /// Entries of the submission queue (SQSIZE + 1), 2 to `ConnectionInfo::queue_entries_max`.
     pub queue_size: u32,
     /// The subsystem on this core.
     pub subsystem: Rc<SubsystemView>,
@@ -236,7 +236,7 @@ impl Qpair {
         if self.state.get() != QpairState::Connecting {
             return Err(AttachError::State(self.state.get()));
         }
-        let max = self.info.queue_depth_max;
+        let max = self.info.queue_entries_max(qid);
         if !(2..=max).contains(&queue_size) {
             return Err(AttachError::QueueSize { size: queue_size, max });
         }

@@ -25,7 +25,8 @@ use crate::nvme::tcp::framing::{
 use crate::nvmf::qpair::Qpair;
 use crate::nvmf::service::TargetService;
 use crate::nvmf::transport::{
-    ConnectionInfo, DisconnectReason, ListenerId, QpairTransport, TransportKind,
+    ADMIN_QUEUE_ENTRIES, ConnectionInfo, DisconnectReason, ListenerId, QpairTransport,
+    TransportKind,
 };
 
 /// Bytes of the buffer for headers and what comes with them.
@@ -112,7 +113,9 @@ impl Connection {
         listener: ListenerId,
         socket: Socket,
     ) {
-        let depth = usize::try_from(group.shared.options.queue_depth_max).unwrap_or(usize::MAX);
+        // It may become an admin queue.
+        let depth = group.shared.options.queue_depth_max.max(ADMIN_QUEUE_ENTRIES.into());
+        let depth = usize::try_from(depth).unwrap_or(usize::MAX);
         let now = group.reactor.now();
         let connection = Rc::new_cyclic(|this| Self {
             this: Weak::clone(this),
@@ -140,7 +143,7 @@ impl Connection {
             opened: now,
             progress: Cell::new(now),
         });
-        let room = depth.clamp(32, 1024);
+        let room = depth.min(1024);
         let options = StreamOptions { copy_bytes: room * 64, pieces: room * 4 };
         let handler: Rc<dyn StreamHandler> = Rc::<Self>::clone(&connection);
         match Stream::open(&group.reactor, socket, &options, handler) {

@@ -100,6 +100,8 @@ pub(super) struct Shared {
     pub(super) in_capsule: AtomicUsize,
     /// Its namespaces have other names than those of other targets.
     pub(super) foreign: AtomicBool,
+    /// I/O queues that a controller grants, at least 1.
+    pub(super) queues: AtomicU16,
 }
 
 /// A request for an event: its connection, its command, and how to frame the answer.
@@ -183,6 +185,7 @@ impl FakeTarget {
             next_cntlid: AtomicU16::new(1),
             in_capsule: AtomicUsize::new(4096),
             foreign: AtomicBool::new(false),
+            queues: AtomicU16::new(4),
         });
         let own = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {

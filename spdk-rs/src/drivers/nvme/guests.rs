@@ -52,7 +52,8 @@ impl IoQueue {
 
     /// Submits a batch; gives it back when there is no room for all of it.
     fn submit(&self, pair: &Rc<dyn QueuePair>, mut batch: Batch) -> Option<Batch> {
-        if pair.room() < batch.jobs.len() {
+        let pair_of_two = batch.jobs.len() > 1;
+        if pair_of_two && pair.room() < batch.jobs.len() {
             return Some(batch);
         }
         let queue = self.shared()?;
@@ -63,9 +64,14 @@ impl IoQueue {
             let owner = Rc::clone(&guest);
             let command = Command { sqe, data, tag: number.into(), owner };
             // SAFETY: the origin keeps the memory until it has been told of the command's end.
-            if unsafe { pair.submit(command) }.is_err() {
-                // There was room for it, so that the connection is ending.
-                batch.origin.tell(number, CommandEnd::LOST, true);
+            match unsafe { pair.submit(command) } {
+                Ok(()) => {}
+                // There was room for both, so that the connection is ending.
+                Err(_) if pair_of_two => batch.origin.tell(number, CommandEnd::LOST, true),
+                Err(Command { sqe, data, .. }) => {
+                    batch.jobs.push(Job { sqe, data, number });
+                    return Some(batch);
+                }
             }
         }
         None

@@ -50,6 +50,8 @@ pub(super) struct IoQueue {
     /// Commands of other cores that wait for room.
     guests: RefCell<VecDeque<Batch>>,
     guests_watched: Cell<bool>,
+    /// They came before this core's own commands the last time that there was room.
+    guests_first: Cell<bool>,
     /// Wait for the end of the queue pair.
     ended: RefCell<Vec<futures::channel::oneshot::Sender<()>>>,
 }
@@ -70,8 +72,7 @@ impl QueueListener for PairEnd {
 
     fn queue_room(&self) {
         if let Some(queue) = self.queue.upgrade() {
-            queue.serve_waiting();
-            queue.tell_channels();
+            queue.share_room();
         }
     }
 }
@@ -94,6 +95,7 @@ impl IoQueue {
             id: Cell::default(),
             guests: RefCell::default(),
             guests_watched: Cell::new(false),
+            guests_first: Cell::new(false),
             ended: RefCell::default(),
         });
         queue.connect();
@@ -192,6 +194,19 @@ impl IoQueue {
         let (controller, granted) = (&self.controller.name, info.io_queues);
         tracing::info!(controller, granted, through = %core, "no I/O queue of its own for a core");
         if self.take_up(pair, id) { None } else { Some(JOIN_RETRY) }
+    }
+
+    /// There is room: what waits on this core and what other cores sent come first by turns.
+    fn share_room(&self) {
+        let guests_first = !self.guests_first.get();
+        self.guests_first.set(guests_first);
+        if guests_first {
+            self.serve_waiting();
+        }
+        self.tell_channels();
+        if !guests_first {
+            self.serve_waiting();
+        }
     }
 
     /// Whether it is a connected queue of this core's own.

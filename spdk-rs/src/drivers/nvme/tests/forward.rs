@@ -60,7 +60,8 @@ impl Drop for Core {
 fn one_queue() -> (FakeTarget, Host, Core, IoHandle) {
     let memory = Memory::ordinary(16 << 20).unwrap();
     let core = Core::start(memory.clone());
-    let (target, host) = (FakeTarget::start(), Host::with(memory, &[core.handle.clone()]));
+    let (target, host) =
+        (FakeTarget::start(), Host::with(memory, std::slice::from_ref(&core.handle)));
     target.shared.queues.store(1, SeqCst);
     let mut options = options();
     options.controller.io_queue_size = 8;

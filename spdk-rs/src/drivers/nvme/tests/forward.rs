@@ -159,6 +159,9 @@ fn the_queue_stays_for_its_guests() {
             let handle = desc.io_handle().unwrap();
             assert!(handle.write(filled(&memory, 1, 1), 0, 1).await.status.is_success());
             told.await.unwrap();
+            // It ends with an error when its queue is gone, since it cannot be repeated.
+            let (old, new) = (filled(&memory, 1, 1), filled(&memory, 1, 2));
+            assert!(handle.compare_and_write(old, new, 0, 1).await.status.is_success());
             write_and_read(handle, memory, 20).await;
         }))
     });

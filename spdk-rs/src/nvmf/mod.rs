@@ -6,6 +6,7 @@ pub mod controller;
 pub mod core_view;
 mod discovery;
 pub mod io;
+mod log_budget;
 pub mod qpair;
 pub mod request;
 pub mod reservation;

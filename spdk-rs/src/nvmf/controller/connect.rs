@@ -12,6 +12,7 @@ use crate::bdev::IoBuf;
 use crate::nvme::spec::fabrics::{Connect, ConnectData, ConnectInvalid, connect_offset};
 use crate::nvme::spec::log::cntlid;
 use crate::nvmf::core_view::{CoreView, HostId, SubsystemView};
+use crate::nvmf::log_budget;
 use crate::nvmf::qpair::{Attachment, Qpair};
 use crate::nvmf::request::Request;
 use crate::nvmf::service::{ControllerService, TargetService};
@@ -61,7 +62,9 @@ impl TargetService for Target {
             Ok(cntlid) => request.complete(NvmeStatus::SUCCESS, cntlid.into(), IoBuf::None),
             Err((status, result)) => {
                 let peer = qpair.info().peer;
-                tracing::info!(%peer, %status, result = result.0, "refused a Connect");
+                if log_budget::allows(qpair.reactor()) {
+                    tracing::info!(%peer, %status, result = result.0, "refused a Connect");
+                }
                 request.complete(status, result.0.into(), IoBuf::None);
             }
         }

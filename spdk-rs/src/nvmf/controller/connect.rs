@@ -169,8 +169,8 @@ impl Joining<'_> {
             QueueRefusal::TooHigh => wrong_field(connect_offset::QID),
             QueueRefusal::Disabled | QueueRefusal::InUse => refuse(SEQUENCE_ERROR),
         })?;
-        let queue = IoQueue { controller: Arc::clone(&controller), qid, key };
-        self.attach(&controller, qid, key, Rc::new(queue))?;
+        let queue = IoQueue::new(self.qpair.reactor(), &controller, qid, key);
+        self.attach(&controller, qid, key, queue)?;
         Ok(cntlid)
     }
 

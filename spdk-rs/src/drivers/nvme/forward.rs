@@ -178,14 +178,15 @@ impl QueuePair for ForwardPair {
         if !self.open.get() {
             return Err(command);
         }
-        let mut commands = self.commands.borrow_mut();
-        if commands.room() == 0 {
-            self.room_wanted.set(true);
-            return Err(command);
-        }
         let Command { sqe, data, tag, owner } = command;
-        let Ok(number) = commands.insert(Entry { tag, owner }) else { return Ok(()) };
-        drop(commands);
+        let inserted = self.commands.borrow_mut().insert(Entry { tag, owner });
+        let number = match inserted {
+            Ok(number) => number,
+            Err(Entry { tag, owner }) => {
+                self.room_wanted.set(true);
+                return Err(Command { sqe, data, tag, owner });
+            }
+        };
         let job = Job { sqe, data, number };
         let first = self.fused.take();
         match (first, job.sqe.fused()) {

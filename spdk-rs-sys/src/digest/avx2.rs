@@ -11,7 +11,8 @@ use std::arch::x86_64::{
     _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
-use super::{Chunk, INITIAL, ROUND_CONSTANTS, rows_to_digests};
+use super::constants::{INITIAL, ROUND_CONSTANTS};
+use super::{Chunk, rows_to_digests};
 
 /// Messages that are digested at once.
 pub(super) const LANES: usize = 8;
@@ -99,54 +100,65 @@ fn transposed(rows: [__m256i; LANES]) -> [__m256i; LANES] {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn compress(state: &mut [__m256i; 8], mut words: [__m256i; 16]) {
+    let before = *state;
+    let [first, middle @ .., last] = ROUND_CONSTANTS.as_chunks::<16>().0 else { unreachable!() };
+    for constants in [first].into_iter().chain(middle) {
+        sixteen_rounds::<true>(state, &mut words, constants);
+    }
+    sixteen_rounds::<false>(state, &mut words, last);
+    for (word, old) in state.iter_mut().zip(before) {
+        *word = _mm256_add_epi32(*word, old);
+    }
+}
+
+/// Sixteen rounds. With `MORE` to follow, each word of the message schedule makes place for the one
+/// that is needed sixteen rounds later.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sixteen_rounds<const MORE: bool>(
+    state: &mut [__m256i; 8],
+    words: &mut [__m256i; 16],
+    constants: &[u32; 16],
+) {
     let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = *state;
-    // Instead of eight moves after each round, the names rotate: eight rounds bring them home.
+    // Instead of eight moves after each round, the names rotate: eight rounds bring them home. All
+    // is written out, since the words stay in registers only if their indices are constants.
     macro_rules! round {
-        ($a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident, $at:expr, $k:expr) => {
-            let constant = _mm256_set1_epi32($k[$at].cast_signed());
+        ($a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident, $at:literal) => {
+            let constant = _mm256_set1_epi32(constants[$at].cast_signed());
             let input = _mm256_add_epi32(_mm256_add_epi32($h, constant), words[$at]);
             let chosen = choose($e, $f, $g);
             let first = _mm256_add_epi32(_mm256_add_epi32(input, chosen), big_sigma1($e));
             let second = _mm256_add_epi32(big_sigma0($a), majority($a, $b, $c));
             $d = _mm256_add_epi32($d, first);
             $h = _mm256_add_epi32(first, second);
+            if MORE {
+                let near = _mm256_add_epi32(words[$at], words[($at + 9) % 16]);
+                let sigma0 = small_sigma0(words[($at + 1) % 16]);
+                let sigma1 = small_sigma1(words[($at + 14) % 16]);
+                words[$at] = _mm256_add_epi32(near, _mm256_add_epi32(sigma0, sigma1));
+            }
         };
     }
-    for (sixteen, constants) in ROUND_CONSTANTS.as_chunks::<16>().0.iter().enumerate() {
-        if sixteen > 0 {
-            schedule(&mut words);
-        }
-        for at in [0, 8] {
-            round!(a b c d e f g h, at, constants);
-            round!(h a b c d e f g, at + 1, constants);
-            round!(g h a b c d e f, at + 2, constants);
-            round!(f g h a b c d e, at + 3, constants);
-            round!(e f g h a b c d, at + 4, constants);
-            round!(d e f g h a b c, at + 5, constants);
-            round!(c d e f g h a b, at + 6, constants);
-            round!(b c d e f g h a, at + 7, constants);
-        }
-    }
-    for (old, new) in state.iter_mut().zip([a, b, c, d, e, f, g, h]) {
-        *old = _mm256_add_epi32(*old, new);
-    }
+    round!(a b c d e f g h, 0);
+    round!(h a b c d e f g, 1);
+    round!(g h a b c d e f, 2);
+    round!(f g h a b c d e, 3);
+    round!(e f g h a b c d, 4);
+    round!(d e f g h a b c, 5);
+    round!(c d e f g h a b, 6);
+    round!(b c d e f g h a, 7);
+    round!(a b c d e f g h, 8);
+    round!(h a b c d e f g, 9);
+    round!(g h a b c d e f, 10);
+    round!(f g h a b c d e, 11);
+    round!(e f g h a b c d, 12);
+    round!(d e f g h a b c, 13);
+    round!(c d e f g h a b, 14);
+    round!(b c d e f g h a, 15);
+    *state = [a, b, c, d, e, f, g, h];
 }
 
-/// Replaces sixteen words of the message schedule by the next sixteen.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn schedule(words: &mut [__m256i; 16]) {
-    for at in 0..16 {
-        let near = _mm256_add_epi32(words[at], words[(at + 9) % 16]);
-        let far = _mm256_add_epi32(
-            small_sigma0(words[(at + 1) % 16]),
-            small_sigma1(words[(at + 14) % 16]),
-        );
-        words[at] = _mm256_add_epi32(near, far);
-    }
-}
-
-/// The function Ch of FIPS 180-4, with one operation less than its definition.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn choose(x: __m256i, y: __m256i, z: __m256i) -> __m256i {

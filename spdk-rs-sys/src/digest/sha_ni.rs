@@ -9,7 +9,8 @@ use std::arch::x86_64::{
     _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_storeu_si128,
 };
 
-use super::{Chunk, INITIAL, ROUND_CONSTANTS};
+use super::Chunk;
+use super::constants::{INITIAL, ROUND_CONSTANTS};
 
 /// The digests of `N` messages of equally many chunks, each followed by `padding`.
 #[target_feature(enable = "sha,sse4.1,ssse3")]

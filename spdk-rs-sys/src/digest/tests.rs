@@ -93,13 +93,17 @@ fn a_changed_bit_changes_the_digest_of_its_block_only() {
 
 #[test]
 fn the_vectors_of_nist_hold() {
-    // FIPS 180-4 examples and the byte-oriented SHAVS vectors whose length fills whole chunks.
+    // Those of NIST's examples for SHA-256 (FIPS 180-4 and its supplement) that fill whole chunks.
     let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let million_a = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
     let zeroes_64 = "f5a5fd42d16a20302798ef6ed309979b43003d2320d9f0e8ea9831a92759fb4b";
-    for (message, expected) in
-        [(vec![], empty), (vec![b'a'; 1_000_000], million_a), (vec![0; 64], zeroes_64)]
-    {
+    let million_zeroes = "d29751f2649b32ff572b5e0a9f541ea660a50f94ff0beedfb0b692b924cc8025";
+    for (message, expected) in [
+        (vec![], empty),
+        (vec![0; 64], zeroes_64),
+        (vec![b'a'; 1_000_000], million_a),
+        (vec![0; 1_000_000], million_zeroes),
+    ] {
         assert_eq!(hex(&sha256(&message)), expected);
         for variant in available() {
             for count in [1, 2, 3, 16, 17] {
@@ -115,4 +119,58 @@ fn the_vectors_of_nist_hold() {
     let two_chunks = "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1";
     let message = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
     assert_eq!(hex(&sha256(message)), two_chunks);
+}
+
+#[test]
+fn what_cannot_be_digested_is_told() {
+    let memory = [0; 200];
+    let mut out = [[0xee; 32]; 2];
+    let mut attempt = |blocks: &[&[u8]]| sha256_blocks_with(Sha256Impl::Portable, blocks, &mut out);
+    let count = Sha256Error::Count { blocks: 3, digests: 2 };
+    assert_eq!(attempt(&[&memory[..64]; 3]), Err(count));
+    let unequal = Sha256Error::Unequal { index: 1, length: 128, expected: 64 };
+    assert_eq!(attempt(&[&memory[..64], &memory[..128]]), Err(unequal));
+    assert_eq!(attempt(&[&memory[..100]; 2]), Err(Sha256Error::Length { length: 100 }));
+    assert_eq!(out, [[0xee; 32]; 2], "nothing is written");
+    for variant in Sha256Impl::ALL.into_iter().filter(|variant| !variant.available()) {
+        let refused = sha256_blocks_with(variant, &[&memory[..64]; 2], &mut out);
+        assert_eq!(refused, Err(Sha256Error::Unavailable(variant)));
+    }
+    assert!(Sha256Impl::Portable.available());
+}
+
+#[test]
+#[should_panic(expected = "block 1 has 128 bytes, but block 0 has 64")]
+fn unequal_blocks_panic_where_no_error_is_returned() {
+    let memory = [0; 128];
+    sha256_blocks(&[&memory[..64], &memory], &mut [[0; 32]; 2]);
+}
+
+#[test]
+fn the_choice_follows_the_processor_and_the_number() {
+    use Sha256Impl::{Avx2, Avx512, Portable, ShaNi2};
+    let features = |avx512, avx2, sha_ni| Features { avx512, avx2, sha_ni };
+    let everything = features(true, true, true);
+    let vectors_only = features(true, true, false);
+    let old = features(false, true, false);
+    for (features, count, expected) in [
+        (everything, 1, (ShaNi2, 1)),
+        (everything, 9, (ShaNi2, 9)),
+        (everything, 10, (Avx512, 10)),
+        (everything, 16, (Avx512, 16)),
+        (everything, 25, (Avx512, 16)),
+        (everything, 26, (Avx512, 26)),
+        (everything, 64, (Avx512, 64)),
+        (vectors_only, 1, (Portable, 1)),
+        (vectors_only, 2, (Avx512, 2)),
+        (vectors_only, 17, (Avx512, 16)),
+        (features(false, true, true), 40, (ShaNi2, 40)),
+        (old, 2, (Portable, 2)),
+        (old, 3, (Avx2, 3)),
+        (old, 10, (Avx2, 8)),
+        (old, 11, (Avx2, 11)),
+        (Features::default(), 40, (Portable, 40)),
+    ] {
+        assert_eq!(features.choose(count), expected, "{features:?}, {count}");
+    }
 }

@@ -1,0 +1,3 @@
+//! The storage pool.
+
+pub mod digest;

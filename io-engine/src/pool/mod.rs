@@ -26,6 +26,7 @@ mod checkpoint;
 mod dataset;
 mod device;
 pub mod digest;
+mod digester;
 mod error;
 mod journal;
 pub mod layout;
@@ -57,6 +58,7 @@ pub use volume::Volume;
 
 use dataset::Dataset;
 use device::Device;
+use digester::Digester;
 use journal::Journal;
 use layout::Geometry;
 use space::Space;
@@ -70,6 +72,7 @@ pub struct Pool {
     name: String,
     uuid: Uuid,
     digest: DigestKind,
+    digester: Rc<Digester>,
     geometry: Cell<Geometry>,
     space: Space,
     trees: Trees,

@@ -7,6 +7,7 @@
 //! - [`rpc`]: the methods of the management interface
 //! - [`subsys`]: the configuration file
 //! - [`perf`]: the load generator behind `io-engine perf`
+//! - [`pool`]: who holds which blocks of a device
 //! - [`size`]: byte sizes as people write them
 
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod core;
 pub mod daemon;
 pub mod perf;
+pub mod pool;
 pub mod rpc;
 pub mod size;
 pub mod subsys;

@@ -45,6 +45,12 @@ impl Live {
         }
     }
 
+    /// Whether a block is handed out.
+    #[inline(always)]
+    pub(super) fn is_set(&self, number: u64) -> bool {
+        self.block(number).is_some_and(|block| block.load(Ordering::Relaxed) == LIVE)
+    }
+
     /// Marks a block as free; whether it was handed out.
     #[inline(always)]
     pub(super) fn clear(&self, number: u64) -> bool {

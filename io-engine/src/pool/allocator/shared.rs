@@ -45,7 +45,9 @@ impl Counts {
 #[derive(Debug)]
 pub struct SharedAllocator {
     layout: Layout,
-    live: [Live; CACHED.len()],
+    /// By class: who has what. The cached classes need it; with the others, whether a block is
+    /// allocated can be told without the lock.
+    live: [Live; BlockType::COUNT],
     batch: [usize; CACHED.len()],
     state: Lock<State>,
 }
@@ -92,8 +94,9 @@ impl SharedAllocator {
     /// [`SpaceError::Memory`].
     pub fn new(inner: Allocator) -> Result<Arc<Self>, SpaceError> {
         let layout = *inner.layout();
-        let [first, second] = CACHED.map(|class| Live::new(layout.capacity >> class.shift()));
-        let live = [first?, second?];
+        let live = |class: BlockType| Live::new(layout.capacity >> class.shift());
+        let [k4, k64, k256, m1] = BlockType::ALL.map(live);
+        let live = [k4?, k64?, k256?, m1?];
         let batch = std::array::from_fn(|tier| {
             let part = (layout.capacity >> CACHED[tier].shift()) / BATCH_PART;
             usize::try_from(part.clamp(1, BATCH_MAX[tier])).unwrap_or(1)
@@ -160,8 +163,8 @@ impl SharedAllocator {
         })
     }
 
-    /// Marks well-formed blocks of the cached classes as free, all or none; other classes are left
-    /// alone. The one that is free already is the error.
+    /// Marks blocks of the right size as free, all or none. The first that is not handed out is
+    /// the error.
     pub(super) fn take_from_owners(&self, blocks: &[Block]) -> Result<(), Block> {
         for (at, block) in blocks.iter().enumerate() {
             if !self.unmark(block) {
@@ -172,22 +175,26 @@ impl SharedAllocator {
         Ok(())
     }
 
-    /// Marks a block that is handed out, if its class is a cached one.
     fn mark(&self, block: &Block) {
-        match block.block_type {
-            BlockType::K4 => self.set_live::<0>(self.number_of::<0>(block)),
-            BlockType::K64 => self.set_live::<1>(self.number_of::<1>(block)),
-            BlockType::K256 | BlockType::M1 => {}
-        }
+        self.live[block.block_type.index()].set(self.number(block));
     }
 
-    /// Marks a block that comes back, if its class is a cached one; `false` when it is free.
+    /// Marks a block that comes back; `false` when it is free.
     fn unmark(&self, block: &Block) -> bool {
-        match block.block_type {
-            BlockType::K4 => self.clear_live::<0>(self.number_of::<0>(block)),
-            BlockType::K64 => self.clear_live::<1>(self.number_of::<1>(block)),
-            BlockType::K256 | BlockType::M1 => true,
+        self.live[block.block_type.index()].clear(self.number(block))
+    }
+
+    /// Checks that a block is allocated as it is described, without a lock when it is.
+    ///
+    /// # Errors
+    /// [`BlockError`].
+    #[inline]
+    pub fn check(&self, block: &Block) -> Result<(), BlockError> {
+        let class = block.block_type;
+        if block.size == class.bytes() && self.live[class.index()].is_set(self.number(block)) {
+            return Ok(());
         }
+        Err(self.refusal(block))
     }
 
     /// Why a block that could not be freed is refused.
@@ -202,13 +209,18 @@ impl SharedAllocator {
         self.layout.least
     }
 
-    /// The number of a block among those of a cached class. For a block that lies outside of the
+    /// The number of a block among those of its class. For a block that lies outside of the
     /// space, and for one where none can begin, whose low bits become the highest, it is one that
     /// no block has.
     #[inline(always)]
     pub(super) fn number_of<const TIER: usize>(&self, block: &Block) -> u64 {
         let relative = block.offset.wrapping_sub(self.layout.start);
         relative.rotate_right(CACHED[TIER].shift())
+    }
+
+    fn number(&self, block: &Block) -> u64 {
+        let relative = block.offset.wrapping_sub(self.layout.start);
+        relative.rotate_right(block.block_type.shift())
     }
 
     /// The offset of a block in bytes.

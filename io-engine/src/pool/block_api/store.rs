@@ -273,6 +273,15 @@ impl BlockStore {
         &self.allocator
     }
 
+    /// Has so many I/Os in flight on the first core, as far as the depth is concerned.
+    #[cfg(test)]
+    pub(super) async fn take_permits(
+        &self,
+        count: u32,
+    ) -> Result<tokio::sync::SemaphorePermit<'_>, tokio::sync::AcquireError> {
+        self.cores[0].permits.acquire_many(count).await
+    }
+
     fn closed(&self) -> BlockApiError {
         BlockApiError::Closed { device: self.name().to_owned() }
     }

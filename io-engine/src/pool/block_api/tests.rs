@@ -132,7 +132,9 @@ fn the_device_is_claimed_and_given_up() {
 #[test]
 fn a_file_becomes_a_store() {
     let engine = engine();
-    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+    // Beside the test itself, which unlike /tmp is seldom in memory: AIO needs direct I/O.
+    let program = std::env::current_exe().expect("a path");
+    let dir = tempfile::tempdir_in(program.parent().expect("a directory")).expect("a directory");
     let path = dir.path().join("file");
     let name = path.to_str().expect("text");
     let options = CreateOptions { total_size: 4 * MIB, ..CreateOptions::new(name) };
@@ -206,19 +208,23 @@ fn a_reactor_uses_a_handle_and_waits_for_nobody() {
 #[test]
 fn more_than_the_depth_waits() {
     let engine = engine();
-    let options =
-        CreateOptions { io_depth: 2, ..CreateOptions::new("malloc:///m?size_mb=4&blk_size=4096") };
+    let options = CreateOptions { io_depth: 2, ..CreateOptions::new("malloc:///m?size_mb=4") };
     let blocking = Blocking::create(&engine, &options).expect("a store");
-    let store = blocking.store();
-    let blocks: Vec<Block> =
-        (0..64).map(|_| store.allocate_blocks(4096).expect("space")[0]).collect();
-    let writes = blocks.iter().map(|block| {
-        let data = store.buffer(4096).expect("a buffer");
-        store.write(block, 0, data)
+    let store = Arc::clone(blocking.store());
+    let block = store.allocate_blocks(4096).expect("space")[0];
+    let taken = block_on(store.take_permits(2)).expect("permits");
+    let (tell, told) = std::sync::mpsc::channel();
+    let writer = std::thread::spawn(move || {
+        let data = blocking.store().buffer(4096).expect("a buffer");
+        let written = blocking.write(&block, 0, data);
+        tell.send(written.is_ok()).expect("somebody listens");
+        blocking
     });
-    for written in block_on(futures::future::join_all(writes)) {
-        written.expect("written");
-    }
+    let waited = told.recv_timeout(std::time::Duration::from_millis(100));
+    assert!(waited.is_err(), "two I/Os are in flight");
+    drop(taken);
+    assert!(told.recv().expect("an answer"));
+    let blocking = writer.join().expect("no panic");
     blocking.close(&engine).expect("nothing is left in flight");
 }
 

@@ -43,7 +43,7 @@ mod shared;
 mod space;
 mod split;
 mod sync;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;
 mod tiers;
 

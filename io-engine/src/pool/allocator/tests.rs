@@ -1,4 +1,5 @@
 //! Tests of the allocator against naive models.
+#![cfg(not(loom))]
 
 mod magazine;
 mod model;

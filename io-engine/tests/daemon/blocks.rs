@@ -1,5 +1,6 @@
 //! The block API over RPC.
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::Daemon;
@@ -150,6 +151,8 @@ fn what_cannot_be_is_refused_by_name() {
     }
     // Nothing of it has changed anything.
     assert_eq!(daemon.call("block_get_stats", json!({"name": "n"}))["remaining"], 4 * MIB - 4096);
+    // The store is open still, and the end is orderly all the same.
+    daemon.end(Signal::SIGTERM);
 }
 
 #[test]

@@ -164,7 +164,8 @@ impl SharedAllocator {
     }
 
     /// Marks blocks of the right size as free, all or none. The first that is not handed out is
-    /// the error.
+    /// the error. Those before it are free for a moment, in which another core that frees one of
+    /// them (wrongly, as one of the two does) is refused as well.
     pub(super) fn take_from_owners(&self, blocks: &[Block]) -> Result<(), Block> {
         for (at, block) in blocks.iter().enumerate() {
             if !self.unmark(block) {

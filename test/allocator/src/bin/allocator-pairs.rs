@@ -1,6 +1,6 @@
 //! Allocates and frees, so many times, and says how long a pair took.
 //! Usage: allocator-pairs none|magazine|request|shared|owner PAIRS
-#![cfg_attr(loom, allow(unused_imports, reason = "loom's types work in its models only"))]
+#![allow(clippy::disallowed_methods, reason = "a clock of its own, without the engine")]
 
 use std::hint::black_box;
 use std::process::ExitCode;

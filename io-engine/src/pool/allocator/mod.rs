@@ -31,7 +31,7 @@
 //! whole, and 1.2 GB when all of it is handed out in blocks of 4 KiB.
 //!
 //! The hand-over is checked by loom: `RUSTFLAGS="--cfg loom" cargo test --lib loom` in
-//! `test/allocator`, which compiles this module alone, since with that flag tokio has no sockets.
+//! `test/allocator`, which compiles this module alone, since tokio does not compile with that flag.
 
 mod bit_tree;
 mod block;

@@ -18,9 +18,14 @@
 //! never happened. The map from blocks to addresses ([`tree`]) is changed in memory; a checkpoint
 //! writes it to new places, then the bitmaps ([`space`]), then the superblock.
 //!
+//! Beside it, for whoever keeps the books himself: the tiered block [`allocator`], and the
+//! [`block_api`], which lends blocks of any device.
+//!
 //! A pool lives on one reactor. What it awaits are I/Os of its device on that reactor, so that it
 //! runs in virtual time as well as in real time.
 
+pub mod allocator;
+pub mod block_api;
 mod check;
 mod checkpoint;
 mod dataset;

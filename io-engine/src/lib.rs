@@ -6,6 +6,7 @@
 //! - [`daemon`]: the daemon from its first to its last moment
 //! - [`rpc`]: the methods of the management interface
 //! - [`subsys`]: the configuration file
+//! - [`pool`]: volumes, snapshots and clones on a device, safe against power cuts
 //! - [`perf`]: the load generator behind `io-engine perf`
 //! - [`size`]: byte sizes as people write them
 
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod core;
 pub mod daemon;
 pub mod perf;
+pub mod pool;
 pub mod rpc;
 pub mod size;
 pub mod subsys;

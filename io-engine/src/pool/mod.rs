@@ -28,11 +28,13 @@ mod device;
 pub mod digest;
 mod error;
 mod journal;
+mod label;
 pub mod layout;
 mod manage;
 pub mod mutant;
 mod open;
 mod reaper;
+mod scrub;
 mod space;
 mod stats;
 mod sync;
@@ -50,10 +52,12 @@ use uuid::Uuid;
 pub use check::CheckReport;
 pub use digest::DigestKind;
 pub use error::PoolError;
+pub use label::PoolLabel;
 pub use manage::{VolumeInfo, VolumeOptions};
 pub use open::{ImportOptions, PoolOptions};
+pub use scrub::{Damage, ScrubState, ScrubStatus};
 pub use stats::PoolStats;
-pub use volume::Volume;
+pub use volume::{Span, Volume};
 
 use dataset::Dataset;
 use device::Device;
@@ -93,6 +97,7 @@ pub struct Pool {
     checkpointed: WaitList,
     reaping: Cell<bool>,
     reaped: WaitList,
+    scrub: scrub::Scrub,
     counters: Counters,
 }
 

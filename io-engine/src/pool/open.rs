@@ -197,6 +197,7 @@ impl Pool {
             checkpointed: super::WaitList::default(),
             reaping: Cell::new(false),
             reaped: super::WaitList::default(),
+            scrub: super::scrub::Scrub::default(),
             counters: Counters::default(),
         })
     }
@@ -341,7 +342,7 @@ impl Extent {
 }
 
 /// The superblocks at the places of a pool of so many blocks.
-async fn read_superblocks(
+pub(super) async fn read_superblocks(
     device: &Device,
     total_blocks: u64,
 ) -> Vec<(u64, Result<Superblock, SuperblockError>)> {
@@ -358,7 +359,7 @@ async fn read_superblocks(
 }
 
 /// Finds the newest whole superblock.
-async fn find_superblock(device: &Device) -> Result<Superblock, PoolError> {
+pub(super) async fn find_superblock(device: &Device) -> Result<Superblock, PoolError> {
     let own = Geometry::total_of(device.blocks());
     if own < 1024 {
         return Err(PoolError::NotAPool { device: device.name().to_owned() });

@@ -143,7 +143,7 @@ impl Pool {
     }
 
     /// Begins a change: nobody else is inside, and what was freed before can be used.
-    async fn begin_change(&self) -> Result<Closed<'_>, PoolError> {
+    pub(super) async fn begin_change(&self) -> Result<Closed<'_>, PoolError> {
         let closed = self.gate.close().await;
         self.check_writable()?;
         if self.closed.get() {
@@ -450,7 +450,7 @@ impl Pool {
         Ok(false)
     }
 
-    fn check_live(&self, dataset: &Dataset) -> Result<(), PoolError> {
+    pub(super) fn check_live(&self, dataset: &Dataset) -> Result<(), PoolError> {
         if dataset.is_live() {
             return Ok(());
         }

@@ -21,16 +21,19 @@
 //! A pool lives on one reactor. What it awaits are I/Os of its device on that reactor, so that it
 //! runs in virtual time as well as in real time.
 
+pub mod bdev;
 mod check;
 mod checkpoint;
 mod dataset;
 mod device;
 pub mod digest;
 mod error;
+mod inflate;
 mod journal;
 mod label;
 pub mod layout;
 mod manage;
+mod manager;
 pub mod mutant;
 mod open;
 mod reaper;
@@ -54,6 +57,9 @@ pub use digest::DigestKind;
 pub use error::PoolError;
 pub use label::PoolLabel;
 pub use manage::{VolumeInfo, VolumeOptions};
+pub use manager::{
+    Base, CLUSTER_BYTES, Exported, ImportRequest, Imported, ManagerError, PoolManager, PoolSummary,
+};
 pub use open::{ImportOptions, PoolOptions};
 pub use scrub::{Damage, ScrubState, ScrubStatus};
 pub use stats::PoolStats;
@@ -150,6 +156,21 @@ impl Pool {
             *stopped = Some(reason);
         }
         drop(stopped);
+        self.wake_stopped();
+    }
+
+    /// Stops taking changes because that was asked for.
+    fn end_changes(&self, reason: &str) {
+        self.stopped.borrow_mut().get_or_insert_with(|| reason.to_owned());
+        self.wake_stopped();
+    }
+
+    /// Ends a pool that takes no changes any more: I/O that comes later is refused.
+    fn close_quietly(&self) {
+        self.closed.set(true);
+    }
+
+    fn wake_stopped(&self) {
         self.checkpointed.wake_all();
         self.flushed.wake_all();
     }

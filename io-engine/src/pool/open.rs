@@ -153,7 +153,7 @@ impl Pool {
         let replayed = pool.replay(&found).await?;
         pool.counters.recovered(begun, found.records, replayed);
         if options.read_only {
-            pool.stop("it was imported to be read only".to_owned());
+            pool.end_changes("it was imported to be read only");
         }
         if pool.is_read_only().is_none() {
             pool.begin_life(&found, superblock.epoch + 1).await?;

@@ -29,11 +29,7 @@ impl PoolManager {
             }
         }
         for volume in &volumes {
-            let devices = pool.lock_devices();
-            let skip =
-                devices.open.contains_key(&volume.uuid) || devices.closed.contains(&volume.uuid);
-            drop(devices);
-            if !skip {
+            if !pool.lock_devices().has(volume.uuid) {
                 self.add_device(pool, volume).await?;
             }
         }

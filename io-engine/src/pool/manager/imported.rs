@@ -79,6 +79,13 @@ pub(super) struct Devices {
     pub(super) closed: BTreeSet<Uuid>,
 }
 
+impl Devices {
+    /// Whether a volume has a device, or is to have none.
+    pub(super) fn has(&self, uuid: Uuid) -> bool {
+        self.open.contains_key(&uuid) || self.closed.contains(&uuid)
+    }
+}
+
 /// A pool that is imported. Everything of it lives on its home, a reactor.
 #[expect(clippy::disallowed_types, reason = "see the import")]
 pub struct Imported {

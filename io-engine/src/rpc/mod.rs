@@ -10,12 +10,15 @@ pub mod errors;
 mod file;
 mod framework;
 mod iostat;
+mod lvol;
 mod malloc;
 mod method;
 mod null;
 mod nvmf;
 pub mod params;
+mod pool;
 mod thread;
+mod vol;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -81,6 +84,9 @@ pub fn methods() -> Vec<Method> {
     all.extend(null::methods());
     all.extend(file::methods());
     all.extend(bdev_nvme::methods());
+    all.extend(pool::methods());
+    all.extend(vol::methods());
+    all.extend(lvol::methods());
     all.extend(nvmf::methods());
     all.sort_by_key(Method::name);
     all

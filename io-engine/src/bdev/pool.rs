@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// The largest cache of a pool in MiB.
 pub(crate) const CACHE_MB_MAX: u64 = 1 << 20;
 /// The largest journal in MiB.
-pub(crate) const JOURNAL_MB_MAX: u64 = 256;
+pub(crate) const JOURNAL_MB_MAX: u64 = 64;
 
 /// A pool that a URI describes.
 #[derive(Debug)]

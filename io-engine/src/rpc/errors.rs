@@ -148,7 +148,9 @@ fn errno_of_manager(error: &ManagerError) -> Option<Errno> {
         ManagerError::Registry(error) => errno_of_one(error),
         ManagerError::Open { source, .. } => errno_of_one(source),
         ManagerError::NoSuchPool { .. } | ManagerError::NoSuchVolume { .. } => Some(Errno::ENODEV),
-        ManagerError::NameTaken { .. } | ManagerError::Copy { .. } => Some(Errno::EEXIST),
+        ManagerError::NameTaken { .. }
+        | ManagerError::Already { .. }
+        | ManagerError::Copy { .. } => Some(Errno::EEXIST),
         ManagerError::OtherPool { .. } => Some(Errno::EINVAL),
         ManagerError::InUse { .. } => Some(Errno::EBUSY),
         ManagerError::Gone(_) | ManagerError::NoReactor => Some(Errno::EIO),

@@ -9,7 +9,7 @@ use super::errors::{self, RpcResult};
 use super::params::{Name, ParamError, Params, Request};
 use super::{Context, Method};
 use crate::bdev::pool::{self, CACHE_MB_MAX, JOURNAL_MB_MAX, import_request, pool_options};
-use crate::pool::{CheckReport, DigestKind, Imported, PoolStats, ScrubStatus};
+use crate::pool::{CheckReport, DigestKind, ImportOptions, Imported, PoolStats, ScrubStatus};
 
 /// The highest rate of a scrub in bytes per second.
 const RATE_MAX: u64 = 1 << 40;
@@ -159,7 +159,13 @@ async fn describe(pool: &Imported) -> RpcResult<Value> {
     let mut shown = serde_json::to_value(&summary)
         .map_err(|error| jsonrpc::codes::internal_error(error.to_string()))?;
     if let Some(members) = shown.as_object_mut() {
-        let params = json!({ "name": summary.name, "disk": summary.disk });
+        let mut params = json!({ "name": summary.name, "disk": summary.disk });
+        if pool.is_read_only() {
+            params["readonly"] = true.into();
+        }
+        if pool.cache_bytes() != ImportOptions::default().cache_bytes {
+            params["cache_mb"] = (pool.cache_bytes() >> 20).into();
+        }
         let import = json!({ "method": "pool_import", "params": params });
         members.insert("import".to_owned(), import);
     }

@@ -56,6 +56,14 @@ pub enum ManagerError {
         /// The device of the pool that has it.
         device: String,
     },
+    /// The pool is imported.
+    #[error("pool '{name}' on device '{device}' is imported already")]
+    Already {
+        /// The pool.
+        name: String,
+        /// Its device.
+        device: String,
+    },
     /// The same pool is imported from another device.
     #[error(
         "device '{device}' holds a copy of pool '{name}' ({uuid}), which is imported from device '{other}'"

@@ -96,6 +96,7 @@ pub struct Imported {
     pub(super) home: ReactorHandle,
     pub(super) write_blocks_max: u64,
     pub(super) read_only: bool,
+    pub(super) cache_bytes: u64,
     /// The claim on the device below.
     pub(super) desc: Mutex<Option<Arc<BdevDesc>>>,
     pub(super) devices: Mutex<Devices>,
@@ -120,6 +121,18 @@ impl Imported {
     #[must_use]
     pub fn base(&self) -> &Base {
         &self.base
+    }
+
+    /// Whether it was imported to be read only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Bytes of clean nodes in memory at the most.
+    #[must_use]
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache_bytes
     }
 
     /// The core on which the pool lives.

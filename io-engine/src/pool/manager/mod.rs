@@ -179,6 +179,10 @@ impl PoolManager {
     fn check_uuid(&self, device: &str, uuid: Uuid) -> Result<(), ManagerError> {
         match self.lock().iter().find(|pool| pool.uuid == uuid) {
             None => Ok(()),
+            Some(other) if other.base.device == device => {
+                let (name, device) = (other.name.clone(), device.to_owned());
+                Err(ManagerError::Already { name, device })
+            }
             Some(other) => Err(ManagerError::Copy {
                 device: device.to_owned(),
                 name: other.name.clone(),
@@ -205,6 +209,10 @@ impl PoolManager {
     ) -> Result<Arc<Imported>, ManagerError> {
         let (home, key) = (self.home()?, self.next_key.fetch_add(1, Ordering::Relaxed));
         let read_only = matches!(&opening, Opening::Import(options) if options.read_only);
+        let cache_bytes = match &opening {
+            Opening::Create(options) => options.cache_bytes,
+            Opening::Import(options) => options.cache_bytes,
+        };
         let (mode, claim) = if read_only {
             (OpenMode::Read, ClaimKind::ReadOnly)
         } else {
@@ -237,6 +245,7 @@ impl PoolManager {
             home,
             write_blocks_max: opened.write_blocks_max,
             read_only,
+            cache_bytes,
             desc: Mutex::new(Some(desc)),
             devices: Mutex::default(),
             changing: futures::lock::Mutex::new(()),

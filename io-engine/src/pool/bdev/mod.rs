@@ -1,8 +1,8 @@
 //! Volumes and snapshots as block devices.
 //!
 //! A pool lives on one reactor, its home. An I/O from there is a task of that reactor; from another
-//! core it is sent to the home, and its answer comes back. Data are copied once on each core, from
-//! or to the memory of the I/O: the pool needs them in a buffer of its own.
+//! core it is sent to the home, and its answer comes back. Data are copied once, on the core of the
+//! I/O and from or to its memory: the pool needs them in a buffer of its own.
 //!
 //! Invariants:
 //!

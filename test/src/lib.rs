@@ -15,6 +15,7 @@ pub mod bdevio;
 pub mod devices;
 pub mod faulty;
 pub mod fixture;
+pub mod ledger;
 pub mod model;
 pub mod nvmf;
 pub mod protocol_fuzz;

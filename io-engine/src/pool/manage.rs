@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use serde::Serialize;
-use spdk_rs::reactor::Reactor;
+use spdk_rs::reactor::{Reactor, yield_now};
 use uuid::Uuid;
 
 use super::dataset::{Dataset, height_for};
@@ -143,7 +143,7 @@ impl Pool {
     }
 
     /// Begins a change: nobody else is inside, and what was freed before can be used.
-    async fn begin_change(&self) -> Result<Closed<'_>, PoolError> {
+    pub(super) async fn begin_change(&self) -> Result<Closed<'_>, PoolError> {
         let closed = self.gate.close().await;
         self.check_writable()?;
         if self.closed.get() {
@@ -437,7 +437,13 @@ impl Pool {
     async fn shares(self: &Rc<Self>, own: &Dataset) -> Result<bool, PoolError> {
         let mut at = 0;
         while at < own.size_blocks.get() {
-            let end = (at + 64).min(own.size_blocks.get());
+            yield_now().await;
+            let hole = self.hole_end(own, at).await?;
+            if hole > at {
+                at = hole;
+                continue;
+            }
+            let end = ((at / 64 + 1) * 64).min(own.size_blocks.get());
             let ptrs = self.pointers(own, at, end - at).await?;
             let shared = |(block, ptr): (u64, &BlockPtr)| {
                 !ptr.is_hole() && ptr.birth() <= self.prev(own, block + 1)
@@ -450,7 +456,7 @@ impl Pool {
         Ok(false)
     }
 
-    fn check_live(&self, dataset: &Dataset) -> Result<(), PoolError> {
+    pub(super) fn check_live(&self, dataset: &Dataset) -> Result<(), PoolError> {
         if dataset.is_live() {
             return Ok(());
         }

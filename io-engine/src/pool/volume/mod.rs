@@ -4,6 +4,7 @@ mod admit;
 mod clear;
 mod decouple;
 mod flush;
+mod partial;
 mod read;
 mod write;
 
@@ -18,6 +19,7 @@ use super::layout::{BLOCK_BYTES, BlockPtr, FANOUT_BITS};
 use super::mutant::Mutant;
 use super::tree::Leaf;
 use super::{Pool, PoolError};
+pub use partial::Span;
 
 /// A volume or snapshot of a pool on this reactor.
 #[derive(Clone)]
@@ -64,6 +66,24 @@ impl Volume {
     #[must_use]
     pub fn size_blocks(&self) -> u64 {
         self.dataset.size_blocks.get()
+    }
+
+    /// Bytes per block that hosts see: 512 or 4096.
+    #[must_use]
+    pub fn block_len(&self) -> u32 {
+        1 << self.dataset.block_shift
+    }
+
+    /// Whether it is a snapshot.
+    #[must_use]
+    pub fn is_snapshot(&self) -> bool {
+        self.dataset.snapshot
+    }
+
+    /// Whether hosts may only read it.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.dataset.snapshot || self.dataset.read_only.get()
     }
 
     /// Reads as many blocks as fit the buffer, from `offset_blocks` on. What was never written reads

@@ -11,8 +11,8 @@ use super::lent::Lent;
 use super::slot::{DRIVER_CONTEXT_BYTES, IoSlot, SlotList, State};
 use super::{IoType, NvmeCommand};
 use crate::NvmeStatus;
-use crate::env::IoVec;
-use crate::env::SharedRegion;
+use crate::env::iovec::total_len;
+use crate::env::{IoVec, SharedRegion};
 
 bitflags::bitflags! {
     /// Modifiers of an I/O.
@@ -218,6 +218,35 @@ impl BdevIo {
         unsafe { std::slice::from_raw_parts(piece.base(), piece.len()) }
     }
 
+    /// Fills the I/O's buffers from a slice, from byte `offset_bytes` of the I/O on.
+    ///
+    /// # Panics
+    /// When the slice reaches beyond the I/O's buffers.
+    pub fn copy_in(&mut self, offset_bytes: usize, from: &[u8]) {
+        let mut rest = from;
+        for piece in pieces_at(self.iovs(), offset_bytes, from.len()) {
+            let (head, tail) = rest.split_at(piece.len());
+            // SAFETY: the I/O owns the memory that its table names, and no slice that safe code
+            // holds lies in it while it does; `piece` is a part of that as long as `head`.
+            unsafe { std::ptr::copy_nonoverlapping(head.as_ptr(), piece.base(), head.len()) };
+            rest = tail;
+        }
+    }
+
+    /// Copies the I/O's buffers to a slice, from byte `offset_bytes` of the I/O on.
+    ///
+    /// # Panics
+    /// When the slice is longer than the I/O's buffers from there.
+    pub fn copy_out(&self, offset_bytes: usize, to: &mut [u8]) {
+        let len = to.len();
+        let mut rest = to;
+        for piece in pieces_at(self.iovs(), offset_bytes, len) {
+            let (head, tail) = rest.split_at_mut(piece.len());
+            head.copy_from_slice(self.piece_bytes(&piece));
+            rest = tail;
+        }
+    }
+
     /// Fills the I/O's buffers with one byte value: what a device that stores nothing returns.
     pub fn fill(&mut self, value: u8) {
         for iov in self.iovs() {
@@ -225,6 +254,25 @@ impl BdevIo {
             unsafe { std::ptr::write_bytes(iov.base(), value, iov.len()) };
         }
     }
+}
+
+/// The pieces of memory that hold `len` bytes from byte `offset` of a table on.
+///
+/// # Panics
+/// When the table has fewer bytes.
+fn pieces_at(iovs: &[IoVec], offset: usize, len: usize) -> impl Iterator<Item = IoVec> {
+    let bytes = total_len(iovs);
+    assert!(
+        offset <= bytes && len <= bytes - offset,
+        "{len} bytes at byte {offset} of an I/O whose buffers have {bytes} bytes"
+    );
+    let (mut skip, mut left) = (offset, len);
+    iovs.iter().filter_map(move |iov| {
+        let piece = iov.advanced(skip).truncated(left);
+        skip = skip.saturating_sub(iov.len());
+        left -= piece.len();
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 impl Drop for BdevIo {
@@ -335,3 +383,6 @@ impl BdevCore {
         Some(unsafe { BdevIo::from_slot(slot) })
     }
 }
+
+#[cfg(test)]
+mod tests;

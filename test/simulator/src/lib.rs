@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod device;
+pub mod modes;
 pub mod oracle;
 pub mod plan;
 pub mod rng;

@@ -121,7 +121,7 @@ fn lies_are_in_the_recording() {
         let reactor = reactor();
         let faults = FaultPlan::default().with(kind, 1000, 1);
         let (handle, control) = open(&DeviceOptions { faults, ..DeviceOptions::default() });
-        exercise(&reactor, &handle, &control);
+        let _ = exercise(&reactor, &handle, &control);
         let recording = control.take_recording();
         let at_event = recording.events.len();
         let cut = recording.cut(Cut { at_event, mode: CutMode::Nothing, seed: 0 });

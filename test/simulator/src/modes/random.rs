@@ -1,0 +1,134 @@
+//! Scenario after scenario, seed after seed, on several threads.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use spdk_rs::env::{Clock, Memory};
+
+use crate::oracle::Failure;
+use crate::plan::Scenario;
+use crate::plan::generate::{Profile, scenario};
+use crate::plan::shrink::shrink;
+use crate::run::reactor::memory;
+use crate::run::scenario::{Budget, Finding, Totals, run_scenario};
+use crate::store::StoreKind;
+
+/// What is run.
+#[derive(Clone)]
+pub struct Search {
+    /// The store.
+    pub kind: &'static dyn StoreKind,
+    /// What scenarios are like.
+    pub profile: Profile,
+    /// Their seeds.
+    pub seeds: Range<u64>,
+    /// How many cuts each gets.
+    pub budget: Budget,
+    /// No scenario is begun after this time.
+    pub time_max: Option<Duration>,
+    /// Threads.
+    pub workers: usize,
+    /// Tries to make a failing scenario small; 0 leaves it as it is.
+    pub shrink_tries: usize,
+}
+
+/// A scenario that broke a rule.
+#[derive(Debug)]
+pub struct Caught {
+    /// The scenario, made small.
+    pub scenario: Scenario,
+    /// The rule and the place.
+    pub finding: Finding,
+    /// What was done until then.
+    pub totals: Totals,
+}
+
+/// Seconds that have passed since a tick of the real clock.
+#[must_use]
+pub fn since(start: u64) -> Duration {
+    Clock::Real.duration_of(Clock::Real.ticks().saturating_sub(start))
+}
+
+/// Runs until a rule is broken, the seeds are used up, or the time is over. `progress` is told the
+/// totals so far, after every scenario.
+///
+/// # Errors
+/// The first scenario that broke a rule, made small.
+pub fn search(search: &Search, progress: &(dyn Fn(Totals) + Sync)) -> Result<Totals, Box<Caught>> {
+    let started = Clock::Real.ticks();
+    let (next, stop) = (AtomicU64::new(search.seeds.start), AtomicBool::new(false));
+    let sums: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+    let work = || -> Option<(u64, Box<Finding>)> {
+        let memory = match memory() {
+            Ok(memory) => memory,
+            Err(failure) => return Some((search.seeds.start, simulator_finding(failure))),
+        };
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let late = search.time_max.is_some_and(|limit| since(started) > limit);
+            if seed >= search.seeds.end || late {
+                return None;
+            }
+            let plan = scenario(seed, search.profile);
+            match run_scenario(search.kind, &memory, &plan, search.budget) {
+                Ok(totals) => progress(add(&sums, totals)),
+                Err(finding) => {
+                    stop.store(true, Ordering::Relaxed);
+                    return Some((seed, finding));
+                }
+            }
+        }
+        None
+    };
+    let first = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..search.workers.max(1)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().filter_map(|worker| worker.join().ok().flatten()).min_by_key(|f| f.0)
+    });
+    let totals = add(&sums, Totals::default());
+    match first {
+        None => Ok(totals),
+        Some((seed, finding)) => {
+            let plan = scenario(seed, search.profile);
+            let (scenario, finding) = smaller(search, plan, finding);
+            Err(Box::new(Caught { scenario, finding, totals }))
+        }
+    }
+}
+
+fn simulator_finding(failure: Failure) -> Box<Finding> {
+    Box::new(Finding { failure, segment: 0, cuts: Vec::new() })
+}
+
+fn add(sums: &[AtomicU64; 4], totals: Totals) -> Totals {
+    let [runs, cuts, double_cuts, refused] = sums;
+    let sum = |sum: &AtomicU64, more| sum.fetch_add(more, Ordering::Relaxed) + more;
+    Totals {
+        runs: sum(runs, totals.runs),
+        cuts: sum(cuts, totals.cuts),
+        double_cuts: sum(double_cuts, totals.double_cuts),
+        refused: sum(refused, totals.refused),
+    }
+}
+
+/// Makes a failing scenario small, as long as the same rule is broken.
+fn smaller(search: &Search, plan: Scenario, finding: Box<Finding>) -> (Scenario, Finding) {
+    let Ok(memory) = memory() else { return (plan, *finding) };
+    let rule = finding.failure.rule;
+    let mut last = *finding;
+    let fails = |candidate: &Scenario| match again(search, &memory, candidate) {
+        Err(found) if found.failure.rule == rule => {
+            last = *found;
+            true
+        }
+        _ => false,
+    };
+    let small = shrink(&plan, search.shrink_tries, fails);
+    (small, last)
+}
+
+fn again(search: &Search, memory: &Memory, plan: &Scenario) -> Result<Totals, Box<Finding>> {
+    // A smaller plan gets all of its events cut, so that the place is found again.
+    let budget = Budget { points: 1000, cuts_per_point: 3, ..search.budget };
+    run_scenario(search.kind, memory, plan, budget)
+}

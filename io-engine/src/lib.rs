@@ -6,7 +6,9 @@
 //! - [`daemon`]: the daemon from its first to its last moment
 //! - [`rpc`]: the methods of the management interface
 //! - [`subsys`]: the configuration file
+//! - [`pool`]: volumes, snapshots and clones on a device, safe against power cuts
 //! - [`perf`]: the load generator behind `io-engine perf`
+//! - [`pool`]: the storage pool
 //! - [`size`]: byte sizes as people write them
 
 #![forbid(unsafe_code)]
@@ -16,6 +18,7 @@ pub mod cli;
 pub mod core;
 pub mod daemon;
 pub mod perf;
+pub mod pool;
 pub mod rpc;
 pub mod size;
 pub mod subsys;

@@ -18,6 +18,11 @@
 pub mod aio;
 #[expect(unsafe_code, reason = "scheduler system calls take raw CPU masks")]
 pub mod cpu;
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "vector instructions need a processor that was asked for them")
+)]
+pub mod digest;
 #[expect(unsafe_code, reason = "descriptors are made, read and waited for by system calls")]
 pub mod event;
 #[expect(unsafe_code, reason = "files are examined and changed by raw system calls")]

@@ -1,0 +1,134 @@
+//! Reading: look up the pointers, read what they lead to, compare the digests.
+
+use std::rc::Rc;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use spdk_rs::env::DmaBuf;
+
+use super::super::dataset::Dataset;
+use super::super::digest::digest_blocks;
+use super::super::layout::{BLOCK_BYTES, BlockPtr};
+use super::super::mutant::Mutant;
+use super::super::stats::Counters;
+use super::super::{Pool, PoolError};
+use super::blocks_in;
+
+/// Reads of the device at once for one read of a volume.
+const READS_MAX: usize = 32;
+
+impl Pool {
+    pub(super) async fn read(
+        self: &Rc<Self>,
+        dataset: &Dataset,
+        offset: u64,
+        mut buf: DmaBuf,
+    ) -> (Result<(), PoolError>, DmaBuf) {
+        let begun = Counters::now();
+        let blocks = blocks_in(&buf);
+        if let Err(error) = self.check_range(dataset, offset, blocks) {
+            return (Err(error), buf);
+        }
+        let mut suspect: Option<BlockPtr> = None;
+        loop {
+            let ptrs = match self.pointers(dataset, offset, blocks).await {
+                Ok(ptrs) => ptrs,
+                Err(error) => return (Err(error), buf),
+            };
+            let result;
+            (result, buf) = self.fetch(&ptrs, buf).await;
+            if let Err(error) = result {
+                return (Err(error), buf);
+            }
+            let Some(wrong) = self.verify(&ptrs, &buf) else {
+                self.counters.read(begun, buf.len() as u64);
+                return (Ok(()), buf);
+            };
+            // The block may have been replaced, and its place used again, while it was read: then
+            // the pointer is another one now. If it is the same, the block is bad.
+            let ptr = ptrs[wrong];
+            if suspect == Some(ptr) {
+                self.trees.invalid_blocks.set(self.trees.invalid_blocks.get() + 1);
+                let block = offset + wrong as u64;
+                let what = format!("'{}': block {block}", dataset.name.borrow());
+                return (Err(PoolError::Corrupt { what, address: ptr.address() }), buf);
+            }
+            suspect = Some(ptr);
+        }
+    }
+
+    /// The pointers of blocks.
+    pub(in super::super) async fn pointers(
+        &self,
+        dataset: &Dataset,
+        offset: u64,
+        blocks: u64,
+    ) -> Result<Vec<BlockPtr>, PoolError> {
+        let leaves = self.trees.leaves(&self.device, dataset, offset, offset + blocks).await?;
+        let first = leaves.first().map_or(0, |(index, _)| *index);
+        Ok((offset..offset + blocks)
+            .map(|block| {
+                let leaf = usize::try_from((block >> 6) - first).ok().and_then(|at| leaves.get(at));
+                let node = leaf.and_then(|(_, node)| node.as_ref());
+                let slot = usize::try_from(block % 64).unwrap_or(0);
+                node.map_or(BlockPtr::HOLE, |node| node.ptrs[slot])
+            })
+            .collect())
+    }
+
+    /// Fills a buffer from where pointers lead.
+    async fn fetch(&self, ptrs: &[BlockPtr], buf: DmaBuf) -> (Result<(), PoolError>, DmaBuf) {
+        let runs = runs_of(ptrs);
+        if let [(Some(address), _)] = runs[..] {
+            let (status, buf) = self.device.read(address, buf).await;
+            return (status.ok().map_err(|status| PoolError::device("read", address, status)), buf);
+        }
+        let mut buf = buf;
+        let reads = runs.iter().map(|&(address, count)| async move {
+            match address {
+                Some(address) => self.device.read_blocks(address, count).await.map(Some),
+                None => Ok(None),
+            }
+        });
+        let pieces: Result<Vec<Option<DmaBuf>>, PoolError> =
+            stream::iter(reads).buffered(READS_MAX).try_collect().await;
+        let pieces = match pieces {
+            Ok(pieces) => pieces,
+            Err(error) => return (Err(error), buf),
+        };
+        let mut rest = buf.as_mut_slice();
+        for (piece, (_, count)) in pieces.iter().zip(&runs) {
+            let bytes = usize::try_from(*count).unwrap_or(0) * BLOCK_BYTES;
+            let (own, after) = rest.split_at_mut(bytes);
+            match piece {
+                Some(piece) => own.copy_from_slice(piece.as_slice()),
+                None => own.fill(0),
+            }
+            rest = after;
+        }
+        (Ok(()), buf)
+    }
+
+    /// The first block that does not match its pointer.
+    pub(in super::super) fn verify(&self, ptrs: &[BlockPtr], buf: &DmaBuf) -> Option<usize> {
+        if Mutant::NoReadDigest.is_on() {
+            return None;
+        }
+        let blocks: Vec<&[u8]> = buf.as_slice().chunks_exact(BLOCK_BYTES).collect();
+        let mut digests = vec![[0; 32]; blocks.len()];
+        digest_blocks(self.digest, &blocks, &mut digests);
+        ptrs.iter().zip(&digests).position(|(ptr, digest)| !ptr.is_hole() && ptr.digest != *digest)
+    }
+}
+
+/// Neighbouring blocks together: the address of the first, or none for holes; how many.
+fn runs_of(ptrs: &[BlockPtr]) -> Vec<(Option<u64>, u64)> {
+    let mut runs: Vec<(Option<u64>, u64)> = Vec::with_capacity(1);
+    for ptr in ptrs {
+        let address = (!ptr.is_hole()).then(|| ptr.address());
+        match runs.last_mut() {
+            Some((last, count)) if last.map(|last| last + *count) == address => *count += 1,
+            _ => runs.push((address, 1)),
+        }
+    }
+    runs
+}

@@ -4,6 +4,7 @@ use io_engine_simulator::modes::random::{Search, search};
 use io_engine_simulator::plan::generate::Profile;
 use io_engine_simulator::run::scenario::Budget;
 use io_engine_simulator::store::double::{Bug, Double};
+use io_engine_simulator::store::pool::POOL;
 
 fn job(bug: Option<Bug>, profile: Profile, seeds: u64) -> Search {
     Search {
@@ -24,6 +25,17 @@ fn the_correct_double_passes() {
         match done {
             Ok(totals) => println!("{profile:?}: {totals:?}"),
             Err(caught) => panic!("{}\n{}", caught.scenario, caught.finding),
+        }
+    }
+}
+
+#[test]
+fn the_pool_passes() {
+    for profile in [Profile::Everything, Profile::Faults] {
+        let job = Search { kind: &POOL, ..job(None, profile, 20) };
+        match search(&job, &|_| {}) {
+            Ok(totals) => println!("{profile:?}: {totals:?}"),
+            Err(caught) => println!("{}\n{}\n{:?}", caught.scenario, caught.finding, caught.totals),
         }
     }
 }

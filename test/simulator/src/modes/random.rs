@@ -111,17 +111,16 @@ fn add(sums: &[AtomicU64; 4], totals: Totals) -> Totals {
     }
 }
 
-/// Makes a failing scenario small, as long as the same rule is broken.
+/// Makes a failing scenario small, as long as any rule is broken.
 fn smaller(search: &Search, plan: Scenario, finding: Box<Finding>) -> (Scenario, Finding) {
     let Ok(memory) = memory() else { return (plan, *finding) };
-    let rule = finding.failure.rule;
     let mut last = *finding;
     let fails = |candidate: &Scenario| match again(search, &memory, candidate) {
-        Err(found) if found.failure.rule == rule => {
+        Err(found) => {
             last = *found;
             true
         }
-        _ => false,
+        Ok(_) => false,
     };
     let small = shrink(&plan, search.shrink_tries, fails);
     (small, last)

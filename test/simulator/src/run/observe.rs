@@ -40,11 +40,15 @@ pub async fn contents(memory: &Memory, volume: &Rc<dyn Volume>) -> Result<Found,
         if status.is_success() {
             contents.extend(buf.as_slice().chunks_exact(BLOCK_BYTES).map(|b| Ok(Content::of(b))));
         } else {
-            // One bad block must not hide its neighbours.
+            // One bad block must not hide its neighbours, nor a good second try the failed first.
+            let first = contents.len();
             for block in at..at + count {
                 let (status, buf) = volume.read(block, buffer(memory, 1)?).await;
                 let found = status.is_success().then(|| Content::of(buf.as_slice()));
                 contents.push(found.ok_or(status));
+            }
+            if contents[first..].iter().all(Result::is_ok) {
+                contents[first] = Err(status);
             }
         }
         at += count;

@@ -115,6 +115,6 @@ async fn delete_all(store: &Rc<dyn Store>) -> Result<(), Failure> {
     if !left.is_empty() {
         return Err(Failure::new(Rule::Names, format!("{left:?} cannot be deleted")));
     }
-    let result = store.checkpoint().await;
-    result.map_err(|error| Failure::new(Rule::Status, format!("a checkpoint failed: {error}")))
+    let result = store.reclaimed().await;
+    result.map_err(|error| Failure::new(Rule::Status, format!("space does not come back: {error}")))
 }

@@ -1,6 +1,7 @@
 //! What the simulator tests: a store of volumes on a block device, behind a trait, so that doubles
 //! can stand in for the pool and show that the model notices what is wrong with them.
 //!
+//! * [`pool`]: the pool of io-engine.
 //! * [`double`]: a small correct store, and one broken in a way of choice per [`double::Bug`].
 
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use spdk_rs::env::DmaBuf;
 use thiserror::Error;
 
 pub mod double;
+pub mod pool;
 
 /// Why an operation on a store as a whole failed, as far as the model cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,8 @@ pub trait Store {
     async fn decouple(&self, name: &str) -> StoreResult;
     /// Brings the store's state to the medium and releases its journal.
     async fn checkpoint(&self) -> StoreResult;
+    /// Waits until the space of all that was deleted is free, and checkpoints.
+    async fn reclaimed(&self) -> StoreResult;
     /// Closes the store. All that was completed is then on the medium.
     async fn export(&self) -> StoreResult;
     /// What the store finds wrong with itself, in words.

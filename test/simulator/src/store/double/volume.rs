@@ -77,6 +77,10 @@ impl Store for Handle {
         self.0.checkpoint().await
     }
 
+    async fn reclaimed(&self) -> StoreResult {
+        self.0.checkpoint().await
+    }
+
     async fn export(&self) -> StoreResult {
         self.0.checkpoint().await
     }

@@ -8,7 +8,6 @@
 //! - [`subsys`]: the configuration file
 //! - [`pool`]: volumes, snapshots and clones on a device, safe against power cuts
 //! - [`perf`]: the load generator behind `io-engine perf`
-//! - [`pool`]: the storage pool
 //! - [`size`]: byte sizes as people write them
 
 #![forbid(unsafe_code)]

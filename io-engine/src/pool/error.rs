@@ -161,7 +161,6 @@ pub enum PoolError {
 
 impl PoolError {
     /// The status with which an I/O ends that met this error.
-    #[must_use]
     pub fn status(&self) -> NvmeStatus {
         match self {
             Self::Device { status, .. } => *status,

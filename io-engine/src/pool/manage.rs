@@ -516,7 +516,10 @@ impl Pool {
 }
 
 fn check_size(size_bytes: u64) -> Result<u64, PoolError> {
-    if size_bytes == 0 || size_bytes % BLOCK_BYTES as u64 != 0 || size_bytes > SIZE_BYTES_MAX {
+    if size_bytes == 0
+        || !size_bytes.is_multiple_of(BLOCK_BYTES as u64)
+        || size_bytes > SIZE_BYTES_MAX
+    {
         return Err(PoolError::Parameter {
             parameter: "size",
             value: format!("{size_bytes} bytes"),

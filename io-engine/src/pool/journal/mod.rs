@@ -81,8 +81,11 @@ struct Inner {
 struct Queued {
     bytes: Vec<u8>,
     reserved: u64,
-    tell: oneshot::Sender<Result<(), NvmeStatus>>,
+    tell: Tell,
 }
+
+/// How a transaction learns that its record is written.
+type Tell = oneshot::Sender<Result<(), NvmeStatus>>;
 
 /// A transaction on its way into the journal.
 pub(super) struct Appended {
@@ -236,10 +239,7 @@ impl Journal {
     }
 
     /// Makes a record of as much of the queue as fits one.
-    fn pack(
-        &self,
-        inner: &mut Inner,
-    ) -> (RecordHeader, Vec<u8>, Vec<oneshot::Sender<Result<(), NvmeStatus>>>) {
+    fn pack(&self, inner: &mut Inner) -> (RecordHeader, Vec<u8>, Vec<Tell>) {
         let most = usize::try_from(RECORD_BLOCKS_MAX).unwrap_or(1) * BLOCK_BYTES;
         let mut bytes = vec![0; HEADER_BYTES];
         let mut told = Vec::new();

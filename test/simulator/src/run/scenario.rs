@@ -135,7 +135,7 @@ pub fn run_segment(
         };
         let store = opened.map_err(|error| Failure::new(Rule::Import, error.to_string()))?;
         let history = match &start {
-            None => History::new(),
+            None => History::new(kind.shrinks_in_parts()),
             Some(start) => {
                 let again = observe::everything(reactor.memory(), &store).await?;
                 if again != start.observed {

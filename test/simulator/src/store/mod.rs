@@ -61,6 +61,11 @@ pub struct StoreOptions {
 pub trait StoreKind: Send + Sync {
     /// Its name in messages.
     fn name(&self) -> &str;
+    /// Whether a change to a smaller size that a cut meets may have emptied some of what it cuts
+    /// off, before the size changes.
+    fn shrinks_in_parts(&self) -> bool {
+        false
+    }
     /// Makes an empty store on a device.
     async fn create(&self, device: IoHandle, options: &StoreOptions) -> StoreResult<Rc<dyn Store>>;
     /// Opens what is on a device, after a cut or not.

@@ -43,6 +43,10 @@ impl StoreKind for PoolKind {
         "pool"
     }
 
+    fn shrinks_in_parts(&self) -> bool {
+        true
+    }
+
     async fn create(&self, device: IoHandle, options: &StoreOptions) -> StoreResult<Rc<dyn Store>> {
         let digest = match options.seed % 3 {
             0 => DigestKind::Sha256,

@@ -101,6 +101,16 @@ impl Image {
         Some((block * BLOCK_BYTES + rng.index(BLOCK_BYTES)) as u64)
     }
 
+    /// Whether two media share a block: neither was changed there since one was copied.
+    #[must_use]
+    pub fn shares_block(&self, other: &Self, block: usize) -> bool {
+        match (self.get(block), other.get(block)) {
+            (Some(own), Some(others)) => Arc::ptr_eq(own, others),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
     /// A number that differs when the contents do, for comparing two runs.
     #[must_use]
     pub fn digest(&self) -> u64 {

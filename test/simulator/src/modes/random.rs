@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use spdk_rs::env::{Clock, Memory};
 
+use super::exhaustive;
 use crate::oracle::Failure;
 use crate::plan::Scenario;
 use crate::plan::generate::{Profile, scenario};
@@ -19,8 +20,8 @@ use crate::store::StoreKind;
 pub struct Search {
     /// The store.
     pub kind: &'static dyn StoreKind,
-    /// What scenarios are like.
-    pub profile: Profile,
+    /// What scenarios are like; none for those of three operations.
+    pub profile: Option<Profile>,
     /// Their seeds.
     pub seeds: Range<u64>,
     /// How many cuts each gets.
@@ -44,7 +45,15 @@ pub struct Caught {
     pub totals: Totals,
 }
 
-/// Seconds that have passed since a tick of the real clock.
+impl Search {
+    /// The scenario of a seed.
+    #[must_use]
+    pub fn scenario(&self, seed: u64) -> Scenario {
+        self.profile.map_or_else(|| exhaustive::scenario(seed), |profile| scenario(seed, profile))
+    }
+}
+
+/// Time that has passed since a tick of the real clock.
 #[must_use]
 pub fn since(start: u64) -> Duration {
     Clock::Real.duration_of(Clock::Real.ticks().saturating_sub(start))
@@ -70,7 +79,7 @@ pub fn search(search: &Search, progress: &(dyn Fn(Totals) + Sync)) -> Result<Tot
             if seed >= search.seeds.end || late {
                 return None;
             }
-            let plan = scenario(seed, search.profile);
+            let plan = search.scenario(seed);
             match run_scenario(search.kind, &memory, &plan, search.budget) {
                 Ok(totals) => progress(add(&sums, totals)),
                 Err(finding) => {
@@ -89,7 +98,7 @@ pub fn search(search: &Search, progress: &(dyn Fn(Totals) + Sync)) -> Result<Tot
     match first {
         None => Ok(totals),
         Some((seed, finding)) => {
-            let plan = scenario(seed, search.profile);
+            let plan = search.scenario(seed);
             let (scenario, finding) = smaller(search, plan, finding);
             Err(Box::new(Caught { scenario, finding, totals }))
         }
@@ -128,6 +137,7 @@ fn smaller(search: &Search, plan: Scenario, finding: Box<Finding>) -> (Scenario,
 
 fn again(search: &Search, memory: &Memory, plan: &Scenario) -> Result<Totals, Box<Finding>> {
     // A smaller plan gets all of its events cut, so that the place is found again.
-    let budget = Budget { points: 1000, cuts_per_point: 3, ..search.budget };
+    let damages = search.budget.damages * 4;
+    let budget = Budget { points: 1000, cuts_per_point: 3, damages, ..search.budget };
     run_scenario(search.kind, memory, plan, budget)
 }

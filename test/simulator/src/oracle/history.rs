@@ -198,6 +198,25 @@ impl History {
         Moment::try_from(self.stamps.len()).unwrap_or(NEVER)
     }
 
+    /// How many events the device had had when the first write ended; none when none has.
+    #[must_use]
+    pub fn first_write_ended(&self) -> Option<usize> {
+        let ops = self.instances.iter().flat_map(|instance| &instance.ops);
+        let first = ops.map(|op| op.ended).min()?;
+        self.stamps.get(usize::try_from(first).ok()?).copied()
+    }
+
+    /// How many events the device had had when the last write was submitted, if it succeeded and
+    /// nothing came after it.
+    #[must_use]
+    pub fn last_write_submitted(&self) -> Option<usize> {
+        let ops = self.instances.iter().flat_map(|instance| &instance.ops);
+        let last = ops.max_by_key(|op| op.submitted)?;
+        let is_last = self.metas.iter().all(|meta| meta.ended < last.submitted);
+        let at = usize::try_from(last.submitted).ok()?;
+        self.stamps.get(at).copied().filter(|_| is_last && last.succeeded)
+    }
+
     /// Adds a volume or snapshot.
     pub fn add_instance(&mut self, instance: Instance) -> InstanceId {
         self.instances.push(instance);

@@ -6,6 +6,7 @@ use super::{Name, Op, Range, Scenario, Shape};
 use crate::device::driver::DeviceOptions;
 use crate::device::faults::{FaultKind, FaultPlan};
 use crate::rng::Rng;
+use crate::run::damage::closing_ops;
 
 /// What scenarios are to be like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Profile {
     Everything,
     /// The same on a device that fails and lies.
     Faults,
+    /// One segment, at whose end everything is flushed; the medium is then damaged.
+    Damage,
 }
 
 /// The longest write in blocks.
@@ -43,7 +46,7 @@ pub fn scenario(seed: u64, profile: Profile) -> Scenario {
     let mut rng = Rng::stream(seed, 0x9e4e);
     let shape = shape(&mut rng);
     let faults = if profile == Profile::Faults { faults(&mut rng) } else { FaultPlan::default() };
-    let segments = if faults.is_empty() { rng.between(1, 3) } else { 1 };
+    let segments = if profile == Profile::Everything { rng.between(1, 3) } else { 1 };
     let mut generator = Generator {
         weights: weights(&mut rng),
         rng: &mut rng,
@@ -55,6 +58,9 @@ pub fn scenario(seed: u64, profile: Profile) -> Scenario {
     let segments = (0..segments)
         .map(|_| {
             generator.segment();
+            if profile == Profile::Damage {
+                generator.ops.extend(closing_ops());
+            }
             std::mem::take(&mut generator.ops)
         })
         .collect();

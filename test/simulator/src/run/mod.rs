@@ -5,11 +5,13 @@
 //! * [`observe`]: what a store holds.
 //! * [`recovery`]: opens what a cut left, and checks it.
 //! * [`scenario`]: segments with cuts between them.
+//! * [`damage`]: what becomes of a medium that is damaged in one place.
 //!
 //! Invariants:
 //! * everything that is left to chance is drawn from the scenario's seed;
 //! * a run ends: what waits for ever is a failure with a name.
 
+pub mod damage;
 pub mod executor;
 pub mod observe;
 pub mod reactor;

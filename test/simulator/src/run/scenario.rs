@@ -9,6 +9,7 @@ use super::executor::Executor;
 use super::observe;
 use super::reactor::run;
 use super::recovery::{self, RecoveryOptions, recover};
+use crate::device::disk::Disk;
 use crate::device::driver::DeviceOptions;
 use crate::device::faults::FaultKind;
 use crate::device::image::Image;
@@ -30,11 +31,23 @@ pub struct Budget {
     pub double_every: u64,
     /// Of so many cuts, one is followed by the deletion of everything.
     pub space_every: u64,
+    /// Every subset of what is not flushed, where it has at most so many parts, instead of cuts
+    /// by chance; 0 for cuts by chance.
+    pub subset_parts: u32,
+    /// Places of the medium that are damaged when all is written, each in a recovery of its own.
+    pub damages: usize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { points: 48, cuts_per_point: 2, double_every: 64, space_every: 8 }
+        Self {
+            points: 48,
+            cuts_per_point: 2,
+            double_every: 64,
+            space_every: 8,
+            subset_parts: 0,
+            damages: 0,
+        }
     }
 }
 
@@ -170,15 +183,36 @@ fn known(observed: &Observed, names: &Names) -> Vec<(Name, bool, Vec<Content>)> 
         .collect()
 }
 
+/// Every subset of sectors where they are few; else every subset of writes where these are few,
+/// and every single sector lost or alone.
+fn subsets(writes: usize, sectors: usize, parts_max: u32) -> Vec<CutMode> {
+    let all = |parts: usize| {
+        let parts = u32::try_from(parts).ok().filter(|&parts| parts <= parts_max)?;
+        Some(0..1u64 << parts)
+    };
+    if let Some(masks) = all(sectors) {
+        return masks.map(CutMode::SectorMask).collect();
+    }
+    let mut modes = vec![CutMode::All, CutMode::Nothing];
+    match all(writes) {
+        Some(masks) => modes.extend(masks.map(CutMode::WriteMask)),
+        None => modes.extend([CutMode::OnlyLast, CutMode::AllButOne, CutMode::Writes(500)]),
+    }
+    for sector in 0..sectors.min(64) {
+        modes.extend([CutMode::SectorMask(1 << sector), CutMode::SectorMask(!(1 << sector))]);
+    }
+    modes
+}
+
 /// A scenario under way.
-struct Running<'a> {
-    kind: &'static dyn StoreKind,
-    memory: &'a Memory,
-    scenario: &'a Scenario,
-    budget: Budget,
-    rng: Rng,
-    empty_remaining_bytes: u64,
-    totals: Totals,
+pub(super) struct Running<'a> {
+    pub(super) kind: &'static dyn StoreKind,
+    pub(super) memory: &'a Memory,
+    pub(super) scenario: &'a Scenario,
+    pub(super) budget: Budget,
+    pub(super) rng: Rng,
+    pub(super) empty_remaining_bytes: u64,
+    pub(super) totals: Totals,
 }
 
 /// Runs a scenario with its cuts.
@@ -210,6 +244,9 @@ pub fn run_scenario(
         if segment == 0 {
             running.empty_remaining_bytes = ran.remaining_bytes;
         }
+        if running.budget.damages > 0 {
+            running.damage(&ran).map_err(|failure| at(failure))?;
+        }
         let next = running.cut_everywhere(segment, &ran, start.as_ref()).map_err(|mut found| {
             found.segment = segment;
             found
@@ -230,16 +267,14 @@ impl Running<'_> {
         ran: &Ran,
         before: Option<&Start>,
     ) -> Result<Option<Start>, Box<Finding>> {
-        let events = ran.recording.events.len();
-        let points = self.points(events);
+        let points = self.points(ran);
         let chosen = self.rng.index(points.len());
         let history = Rc::new(ran.history.clone());
         let mut next = None;
         let mut cursor = ran.recording.cursor();
         for (number, at_event) in points.into_iter().enumerate() {
             cursor.advance(at_event);
-            for _ in 0..self.budget.cuts_per_point {
-                let mode = CutMode::random(&mut self.rng);
+            for mode in self.modes(cursor.disk()) {
                 let cut = Cut { at_event, mode, seed: self.rng.next_u64() };
                 let outcome = self
                     .cut(&cursor, cut, ran, before)
@@ -259,7 +294,11 @@ impl Running<'_> {
     }
 
     /// Events at which to cut, in order; the last one always.
-    fn points(&mut self, events: usize) -> Vec<usize> {
+    fn points(&mut self, ran: &Ran) -> Vec<usize> {
+        let events = ran.recording.events.len();
+        if self.budget.subset_parts > 0 {
+            return (ran.history.first_write_ended().unwrap_or(0)..=events).collect();
+        }
         if events < self.budget.points {
             return (0..=events).collect();
         }
@@ -269,6 +308,15 @@ impl Running<'_> {
         points.sort_unstable();
         points.dedup();
         points
+    }
+
+    /// What survives the cuts at one place.
+    fn modes(&mut self, disk: &Disk) -> Vec<CutMode> {
+        let parts = self.budget.subset_parts;
+        if parts > 0 {
+            return subsets(disk.loose_writes(), disk.loose_sectors(), parts);
+        }
+        (0..self.budget.cuts_per_point).map(|_| CutMode::random(&mut self.rng)).collect()
     }
 
     /// One cut: recovers it and compares what is found with what may be. The contents are given
@@ -319,7 +367,7 @@ impl Running<'_> {
         Ok((!ran.lied && !opening).then_some((image, recovered.observed, names)))
     }
 
-    fn recovery_options(&self, seed: u64, with_delays: bool) -> RecoveryOptions {
+    pub(super) fn recovery_options(&self, seed: u64, with_delays: bool) -> RecoveryOptions {
         let shape = &self.scenario.shape.device;
         let delay_max_ns = if with_delays { shape.delay_max_ns } else { 0 };
         let device = DeviceOptions { seed, delay_max_ns, record: with_delays, ..shape.clone() };

@@ -13,13 +13,13 @@ use crate::oracle::{Circumstances, Failure, Rule};
 use crate::plan::{Name, Op};
 use crate::rng::Rng;
 
-/// The operations that bring everything to the medium, and then write one block more.
+/// The operations that bring everything to the medium, and then write block after block, each by
+/// itself. Names without a volume are passed over.
 #[must_use]
 pub fn closing_ops() -> Vec<Op> {
-    // One of the names has a volume, mostly; the others are passed over.
     let flushes = Name::all().map(Op::Flush);
-    let last = Name::all().map(|name| Op::Write(name, (0, 1), true)).collect();
-    [vec![Op::Wait], flushes.collect(), vec![Op::Wait], last, vec![Op::Wait]].concat()
+    let writes = Name::all().flat_map(|name| [Op::Wait, Op::Write(name, (0, 1), true)]);
+    [Op::Wait].into_iter().chain(flushes).chain(writes).chain([Op::Wait]).collect()
 }
 
 /// Damages a block: bits, a sector, or all of it, by what was there before or what is elsewhere.

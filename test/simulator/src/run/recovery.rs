@@ -94,7 +94,16 @@ async fn recover_on(
 /// [`Rule::Check`] with its words.
 pub async fn check(store: &Rc<dyn Store>) -> Result<(), Failure> {
     let errors = store.check().await;
-    if errors.is_empty() { Ok(()) } else { Err(Failure::new(Rule::Check, errors.join("; "))) }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    // Whether it lasts tells a leak from one that is being worked on.
+    let later = match store.reclaimed().await {
+        Ok(()) => store.check().await.join("; "),
+        Err(error) => error.to_string(),
+    };
+    let text = format!("{}. When deleted space is back: {later}", errors.join("; "));
+    Err(Failure::new(Rule::Check, text))
 }
 
 /// Deletes all volumes, clones before their snapshots.

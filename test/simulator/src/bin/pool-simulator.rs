@@ -68,6 +68,9 @@ struct Options {
     /// The store: `pool`, `double`, or the name of a bug of the double.
     #[arg(long, default_value = "pool", value_parser = parse_store)]
     store: Chosen,
+    /// Of the mutants or bugs, those whose name contains this.
+    #[arg(long, default_value = "")]
+    named: String,
     /// Tries to make a failing scenario small.
     #[arg(long, default_value_t = 400)]
     shrink: usize,
@@ -128,7 +131,9 @@ fn main() -> ExitCode {
         Mode::Mutants(options) => examine_pool(&options),
         Mode::Bugs(options) => {
             let mut survivors = 0;
-            mutants::examine_double(options.effort(), |verdict| survivors += report(&verdict));
+            mutants::examine_double(options.effort(), &options.named, |verdict| {
+                survivors += report(&verdict)
+            });
             survivors == 0
         }
     };
@@ -138,7 +143,9 @@ fn main() -> ExitCode {
 #[cfg(feature = "pool-mutants")]
 fn examine_pool(options: &Options) -> bool {
     let mut survivors = 0;
-    mutants::examine_pool(options.effort(), |verdict| survivors += report(&verdict));
+    mutants::examine_pool(options.effort(), &options.named, |verdict| {
+        survivors += report(&verdict)
+    });
     println!("{survivors} survive");
     survivors == 0
 }

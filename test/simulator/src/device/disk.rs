@@ -9,7 +9,7 @@ use super::{SECTOR_BYTES, to_usize};
 use crate::rng::Rng;
 
 /// What a write puts into its sectors.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data {
     /// These bytes, a multiple of a sector.
     Bytes(Arc<[u8]>),

@@ -7,7 +7,7 @@ use super::image::Image;
 use crate::rng::Rng;
 
 /// What happened to a device, in order. Reads change nothing and are not recorded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A write came in.
     WriteSubmitted {

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use spdk_rs::env::Clock;
+
 use super::random::{Search, search, since};
 use crate::oracle::Rule;
+use crate::plan::Scenario;
 use crate::plan::generate::Profile;
-use crate::run::scenario::{Budget, Totals};
+use crate::run::reactor::memory;
+use crate::run::scenario::{Budget, Totals, run_scenario};
 use crate::store::StoreKind;
-use spdk_rs::env::Clock;
+use crate::store::double::{Bug, Double};
 
 /// A defect, and whether it was found.
 #[derive(Clone, Debug)]
@@ -41,15 +45,26 @@ pub fn budget(profile: Profile) -> Budget {
     Budget { damages, points, ..Budget::default() }
 }
 
-/// Looks for one defect in runs of every kind.
+/// A store with a defect that can be taken out.
+pub struct Defect<'a> {
+    /// Its name.
+    pub name: String,
+    /// The store with it.
+    pub kind: &'static dyn StoreKind,
+    /// Runs a scenario again without the defect: whether it passes then.
+    pub passes_without: &'a dyn Fn(&Search, &Scenario) -> bool,
+}
+
+/// Looks for one defect in runs of every kind. What fails without it too does not count.
 #[must_use]
-pub fn examine(kind: &'static dyn StoreKind, name: String, effort: Effort) -> Verdict {
+pub fn examine(defect: Defect<'_>, effort: Effort) -> Verdict {
     let started = Clock::Real.ticks();
     let mut totals = Totals::default();
+    let Defect { name, kind, passes_without } = defect;
     // A short look at each kind comes before a long one.
     for share in [20, 1] {
         for profile in [Profile::Everything, Profile::Damage, Profile::Faults] {
-            let job = Search {
+            let mut job = Search {
                 kind,
                 profile: Some(profile),
                 seeds: 0..(effort.seeds / share).max(1),
@@ -58,12 +73,22 @@ pub fn examine(kind: &'static dyn StoreKind, name: String, effort: Effort) -> Ve
                 workers: effort.workers,
                 shrink_tries: 0,
             };
-            match search(&job, &|_| {}) {
-                Ok(done) => totals.add(done),
-                Err(caught) => {
-                    totals.add(caught.totals);
-                    let found = (caught.finding.failure.rule, profile, caught.scenario.seed);
-                    return Verdict { name, caught: Some(found), totals, took: since(started) };
+            loop {
+                match search(&job, &|_| {}) {
+                    Ok(done) => {
+                        totals.add(done);
+                        break;
+                    }
+                    Err(caught) => {
+                        totals.add(caught.totals);
+                        let seed = caught.scenario.seed;
+                        if passes_without(&job, &job.scenario(seed)) {
+                            let found = (caught.finding.failure.rule, profile, seed);
+                            let took = since(started);
+                            return Verdict { name, caught: Some(found), totals, took };
+                        }
+                        job.seeds.start = seed + 1;
+                    }
                 }
             }
         }
@@ -71,21 +96,41 @@ pub fn examine(kind: &'static dyn StoreKind, name: String, effort: Effort) -> Ve
     Verdict { name, caught: None, totals, took: since(started) }
 }
 
-/// Looks for every mutant of the pool. One at a time is on, in the whole process.
+/// Whether a scenario passes on a store.
+fn passes(kind: &'static dyn StoreKind, job: &Search, scenario: &Scenario) -> bool {
+    memory().is_ok_and(|memory| run_scenario(kind, &memory, scenario, job.budget).is_ok())
+}
+
+/// Looks for the mutants of the pool whose names contain a text. One at a time is on, in the whole
+/// process.
 #[cfg(feature = "pool-mutants")]
-pub fn examine_pool(effort: Effort, mut told: impl FnMut(Verdict)) {
+pub fn examine_pool(effort: Effort, named: &str, mut told: impl FnMut(Verdict)) {
     use io_engine::pool::mutant::{ALL, set};
-    for &mutant in ALL {
+
+    use crate::store::pool::POOL;
+    for &mutant in ALL.iter().filter(|mutant| mutant.name().contains(named)) {
+        let passes_without = |job: &Search, scenario: &Scenario| {
+            set(None);
+            let passes = passes(&POOL, job, scenario);
+            set(Some(mutant));
+            passes
+        };
         set(Some(mutant));
-        told(examine(&crate::store::pool::POOL, mutant.name(), effort));
+        let defect = Defect { name: mutant.name(), kind: &POOL, passes_without: &passes_without };
+        told(examine(defect, effort));
         set(None);
     }
 }
 
-/// Looks for every bug of the double.
-pub fn examine_double(effort: Effort, mut told: impl FnMut(Verdict)) {
-    use crate::store::double::{Bug, Double};
+/// Looks for the bugs of the double whose names contain a text.
+pub fn examine_double(effort: Effort, named: &str, mut told: impl FnMut(Verdict)) {
+    let right = Double::new(None);
+    let passes_without = |job: &Search, scenario: &Scenario| passes(right, job, scenario);
     for bug in Bug::ALL {
-        told(examine(Double::new(Some(bug)), format!("{bug:?}"), effort));
+        let name = format!("{bug:?}");
+        if name.contains(named) {
+            let kind = Double::new(Some(bug));
+            told(examine(Defect { name, kind, passes_without: &passes_without }, effort));
+        }
     }
 }

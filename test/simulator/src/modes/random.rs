@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use spdk_rs::env::{Clock, Memory};
+use spdk_rs::env::Clock;
 
 use super::exhaustive;
-use crate::oracle::Failure;
+use crate::oracle::{Failure, Rule};
 use crate::plan::Scenario;
 use crate::plan::generate::{Profile, scenario};
 use crate::plan::shrink::shrink;
@@ -123,8 +123,9 @@ fn add(sums: &[AtomicU64; 4], totals: Totals) -> Totals {
 /// Makes a failing scenario small, as long as any rule is broken.
 fn smaller(search: &Search, plan: Scenario, finding: Box<Finding>) -> (Scenario, Finding) {
     let Ok(memory) = memory() else { return (plan, *finding) };
+    let budget = like(&finding, search.budget);
     let mut last = *finding;
-    let fails = |candidate: &Scenario| match again(search, &memory, candidate) {
+    let fails = |candidate: &Scenario| match run_scenario(search.kind, &memory, candidate, budget) {
         Err(found) => {
             last = *found;
             true
@@ -135,9 +136,17 @@ fn smaller(search: &Search, plan: Scenario, finding: Box<Finding>) -> (Scenario,
     (small, last)
 }
 
-fn again(search: &Search, memory: &Memory, plan: &Scenario) -> Result<Totals, Box<Finding>> {
-    // A smaller plan gets all of its events cut, so that the place is found again.
-    let damages = search.budget.damages * 4;
-    let budget = Budget { points: 1000, cuts_per_point: 3, damages, ..search.budget };
-    run_scenario(search.kind, memory, plan, budget)
+/// The budget of cuts that finds the same thing again in a smaller scenario: every event, and only
+/// what has led to it before.
+fn like(finding: &Finding, budget: Budget) -> Budget {
+    let never = u64::MAX;
+    Budget {
+        points: usize::MAX,
+        cuts_per_point: 3,
+        mode: finding.cuts.first().map(|cut| cut.mode),
+        double_every: if finding.cuts.len() > 1 { 1 } else { never },
+        space_every: if finding.failure.rule == Rule::Space { 1 } else { never },
+        damages: budget.damages * 4,
+        ..budget
+    }
 }

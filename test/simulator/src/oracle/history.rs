@@ -14,7 +14,7 @@ pub const NEVER: Moment = Moment::MAX;
 pub struct InstanceId(pub usize);
 
 /// An operation on the data of an instance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataOp {
     /// Its number, which its blocks bear.
     pub id: u64,
@@ -37,7 +37,7 @@ pub struct DataOp {
 }
 
 /// What a snapshot was taken of, and when.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// The volume.
     pub origin: InstanceId,
@@ -46,7 +46,7 @@ pub struct Taken {
 }
 
 /// A volume or snapshot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Instance {
     /// What it held when it was made, or when the run began. Further blocks were zeroes.
     pub initial: Vec<Content>,
@@ -73,7 +73,7 @@ pub struct Entry {
 pub type Names = BTreeMap<Name, Entry>;
 
 /// A change of names or sizes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A name gets a meaning.
     Add(Name, Entry),
@@ -126,7 +126,7 @@ pub enum Outcome {
 }
 
 /// A change, and what became of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
     /// What changes.
     pub change: Change,
@@ -139,7 +139,7 @@ pub struct Meta {
 }
 
 /// One run as its clients saw it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     /// For every moment, how many events the device had had.
     stamps: Vec<usize>,

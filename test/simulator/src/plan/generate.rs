@@ -128,13 +128,13 @@ impl Generator<'_> {
             5 => self.rename(),
             6 => self.with_volume(|name, _, _| Op::Decouple(name)),
             8 => self.transaction(),
-            9 => self.with_range(|name, range, fua| Op::Zeroes(name, range, fua)),
+            9 => self.with_range(Op::Zeroes),
             10 => self.with_range(|name, range, _| Op::Unmap(name, range)),
             11 => self.with_volume(|name, _, _| Op::Flush(name)),
             12 => self.read(),
             13 => self.ops.push(Op::Checkpoint),
             14 => self.pace(),
-            _ => self.with_range(|name, range, fua| Op::Write(name, range, fua)),
+            _ => self.with_range(Op::Write),
         }
     }
 

@@ -20,6 +20,9 @@ use crate::plan::{Name, Op, Scenario};
 use crate::rng::Rng;
 use crate::store::{StoreKind, StoreOptions};
 
+/// Of so many seeds, one runs its operations twice, to see that it repeats.
+const REPEAT_EVERY: u64 = 16;
+
 /// How many cuts of what kind a scenario gets.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
@@ -34,6 +37,8 @@ pub struct Budget {
     /// Every subset of what is not flushed, where it has at most so many parts, instead of cuts
     /// by chance; 0 for cuts by chance.
     pub subset_parts: u32,
+    /// Cuts are of this mode, instead of one by chance: for finding a cut again.
+    pub mode: Option<CutMode>,
     /// Places of the medium that are damaged when all is written, each in a recovery of its own.
     pub damages: usize,
 }
@@ -46,6 +51,7 @@ impl Default for Budget {
             double_every: 64,
             space_every: 8,
             subset_parts: 0,
+            mode: None,
             damages: 0,
         }
     }
@@ -172,6 +178,26 @@ pub fn run_segment(
     })
 }
 
+/// Runs a segment a second time: every event, with its data and its moment, is the same.
+fn repeat(
+    kind: &'static dyn StoreKind,
+    memory: &Memory,
+    scenario: &Scenario,
+    segment: usize,
+    start: Option<Start>,
+    first: &Ran,
+) -> Result<(), Failure> {
+    let second = run_segment(kind, memory, scenario, segment, start)?;
+    let (a, b) = (&first.recording.events, &second.recording.events);
+    let differs = a.iter().zip(b).position(|(a, b)| a != b);
+    if a.len() == b.len() && differs.is_none() && first.history == second.history {
+        return Ok(());
+    }
+    let at = differs.unwrap_or(a.len().min(b.len()));
+    let text = format!("the same seed gave another run, from device event {at} on");
+    Err(Failure::new(Rule::Repeat, text))
+}
+
 /// What was found, and which of it is a snapshot.
 fn known(observed: &Observed, names: &Names) -> Vec<(Name, bool, Vec<Content>)> {
     observed
@@ -238,6 +264,9 @@ pub fn run_scenario(
     for segment in 0..scenario.segments.len() {
         let at = |failure| Box::new(Finding { failure, segment, cuts: Vec::new() });
         let ran = run_segment(kind, memory, scenario, segment, start.clone()).map_err(at)?;
+        if scenario.seed.is_multiple_of(REPEAT_EVERY) {
+            repeat(kind, memory, scenario, segment, start.clone(), &ran).map_err(at)?;
+        }
         if let Some(failure) = ran.failure.clone() {
             return Err(at(failure));
         }
@@ -245,7 +274,7 @@ pub fn run_scenario(
             running.empty_remaining_bytes = ran.remaining_bytes;
         }
         if running.budget.damages > 0 {
-            running.damage(&ran).map_err(|failure| at(failure))?;
+            running.damage(&ran).map_err(at)?;
         }
         let next = running.cut_everywhere(segment, &ran, start.as_ref()).map_err(|mut found| {
             found.segment = segment;
@@ -316,7 +345,9 @@ impl Running<'_> {
         if parts > 0 {
             return subsets(disk.loose_writes(), disk.loose_sectors(), parts);
         }
-        (0..self.budget.cuts_per_point).map(|_| CutMode::random(&mut self.rng)).collect()
+        let fixed = self.budget.mode;
+        let pick = |_| fixed.unwrap_or_else(|| CutMode::random(&mut self.rng));
+        (0..self.budget.cuts_per_point).map(pick).collect()
     }
 
     /// One cut: recovers it and compares what is found with what may be. The contents are given

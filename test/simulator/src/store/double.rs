@@ -50,8 +50,14 @@ pub enum Bug {
     SuperblockTooEarly,
     /// An import rewrites the log in the area that holds it.
     ImportInPlace,
+    /// An import is refused when zeroes are the last record of the log.
+    ImportRefuses,
+    /// What zeroes at the end of the log did is there after the first import only.
+    ImportForgets,
     /// A write goes to the snapshots of its volume too.
     SnapshotShares,
+    /// The same, when it is replayed.
+    SnapshotSharesReplayed,
     /// A block that was cut off is back after the volume has grown again.
     RegrowShowsOld,
     /// A volume that is made has one block more than asked for, when it is recovered.
@@ -68,11 +74,13 @@ pub enum Bug {
     Hang,
     /// Reading a volume of odd size panics.
     Panic,
+    /// What a run does depends on the runs before it.
+    DoesNotRepeat,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::FlushNotSent,
         Self::FlushDoesNotWait,
         Self::FuaIgnored,
@@ -85,7 +93,10 @@ impl Bug {
         Self::OldRecordsReturn,
         Self::SuperblockTooEarly,
         Self::ImportInPlace,
+        Self::ImportRefuses,
+        Self::ImportForgets,
         Self::SnapshotShares,
+        Self::SnapshotSharesReplayed,
         Self::RegrowShowsOld,
         Self::WrongSize,
         Self::SpaceLeak,
@@ -94,6 +105,7 @@ impl Bug {
         Self::SpuriousError,
         Self::Hang,
         Self::Panic,
+        Self::DoesNotRepeat,
     ];
 }
 
@@ -129,6 +141,12 @@ impl StoreKind for Double {
         let replayed = log::replay(&device, superblock, self.bug).await?;
         let opened = Opened::new(device, self.bug, replayed.state, superblock);
         opened.go_on(replayed.tail, replayed.next_record);
+        if let Some(lasting) = replayed.lasting {
+            let shown = opened.state.replace(lasting);
+            opened.checkpoint().await?;
+            opened.state.replace(shown);
+            return Ok(Rc::new(Handle(Rc::new(opened))));
+        }
         if self.bug != Some(Bug::OldRecordsReturn) {
             opened.checkpoint().await?;
         }

@@ -83,11 +83,17 @@ impl Open {
 #[async_trait(?Send)]
 impl Store for Open {
     async fn create_volume(&self, name: &str, blocks: u64, thin: bool) -> StoreResult {
-        // What is random must not be in a run that repeats.
-        let uuid = Some(Uuid::new_v5(&self.0.uuid(), format!("{name} {blocks}").as_bytes()));
-        let options = VolumeOptions { thin, uuid, ..VolumeOptions::default() };
-        self.0.create_volume(name, blocks * BLOCK_BYTES as u64, &options).await?;
-        Ok(())
+        // What is random must not be in a run that repeats; what a name meant before has its own.
+        let mut number = 0;
+        loop {
+            let text = format!("{name} {number}");
+            let uuid = Some(Uuid::new_v5(&self.0.uuid(), text.as_bytes()));
+            let options = VolumeOptions { thin, uuid, ..VolumeOptions::default() };
+            match self.0.create_volume(name, blocks * BLOCK_BYTES as u64, &options).await {
+                Err(PoolError::Taken { what: "the UUID", .. }) => number += 1,
+                result => return result.map(drop).map_err(StoreError::from),
+            }
+        }
     }
 
     fn volume(&self, name: &str) -> Option<Rc<dyn Volume>> {

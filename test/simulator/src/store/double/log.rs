@@ -43,6 +43,8 @@ pub(super) struct Replayed {
     pub(super) state: State,
     pub(super) tail: u64,
     pub(super) next_record: u64,
+    /// For [`Bug::ImportForgets`]: what is written back instead.
+    pub(super) lasting: Option<State>,
 }
 
 fn failed(what: &str, status: spdk_rs::NvmeStatus) -> StoreError {
@@ -209,14 +211,24 @@ pub(super) async fn replay(
             changes.swap(at - 1, at);
         }
     }
-    let mut state = State::default();
+    let ends_in_zeroes = matches!(changes.last(), Some((Change::Zero { .. }, _)));
+    if ends_in_zeroes && bug == Some(Bug::ImportRefuses) {
+        return Err(StoreError::new(Cause::Device, "the log ends in zeroes"));
+    }
+    let forgets = ends_in_zeroes && bug == Some(Bug::ImportForgets);
+    let (mut state, mut lasting) = (State::default(), None);
+    let mut left = changes.len();
     for (mut change, data) in changes {
         if let Change::Create { blocks, snapshot: false, .. } = &mut change
             && bug == Some(Bug::WrongSize)
         {
             *blocks += 1;
         }
+        left -= 1;
+        if left == 0 && forgets {
+            lasting = Some(state.clone());
+        }
         state.apply(&change, &data, bug);
     }
-    Ok(Replayed { state, tail, next_record })
+    Ok(Replayed { state, tail, next_record, lasting })
 }

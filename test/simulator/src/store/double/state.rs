@@ -96,7 +96,7 @@ impl State {
                 Some((block, Arc::new(<[u8; BLOCK_BYTES]>::try_from(data).ok()?)))
             })
             .collect();
-        let shares = bug == Some(Bug::SnapshotShares);
+        let shares = matches!(bug, Some(Bug::SnapshotShares | Bug::SnapshotSharesReplayed));
         for (own, stored) in &mut self.volumes {
             let follows = shares && stored.snapshot && stored.origin.as_deref() == Some(name);
             if own == name || follows {

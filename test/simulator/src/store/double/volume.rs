@@ -152,7 +152,7 @@ impl Volume for Open {
 
     async fn read(&self, offset: u64, mut buf: DmaBuf) -> (NvmeStatus, DmaBuf) {
         assert!(!self.store.has(Bug::Panic) || self.blocks() % 5 != 4, "an odd size");
-        if self.store.has(Bug::SpuriousError) && self.store.now_and_then(100) {
+        if self.store.has(Bug::SpuriousError) && self.store.now_and_then(20) {
             return (NvmeStatus::INTERNAL_ERROR, buf);
         }
         let mut offset = offset;

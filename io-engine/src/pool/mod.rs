@@ -18,14 +18,20 @@
 //! never happened. The map from blocks to addresses ([`tree`]) is changed in memory; a checkpoint
 //! writes it to new places, then the bitmaps ([`space`]), then the superblock.
 //!
+//! Beside it, for whoever keeps the books himself: the tiered block [`allocator`], and the
+//! [`block_api`], which lends blocks of any device.
+//!
 //! A pool lives on one reactor. What it awaits are I/Os of its device on that reactor, so that it
 //! runs in virtual time as well as in real time.
 
+pub mod allocator;
+pub mod block_api;
 mod check;
 mod checkpoint;
 mod dataset;
 mod device;
 pub mod digest;
+mod digester;
 mod error;
 mod journal;
 pub mod layout;
@@ -57,6 +63,7 @@ pub use volume::Volume;
 
 use dataset::Dataset;
 use device::Device;
+use digester::Digester;
 use journal::Journal;
 use layout::Geometry;
 use space::Space;
@@ -70,6 +77,7 @@ pub struct Pool {
     name: String,
     uuid: Uuid,
     digest: DigestKind,
+    digester: Rc<Digester>,
     geometry: Cell<Geometry>,
     space: Space,
     trees: Trees,

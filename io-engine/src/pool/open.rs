@@ -178,6 +178,7 @@ impl Pool {
             name: superblock.name.clone(),
             uuid,
             digest: kind,
+            digester: super::Digester::new(kind),
             geometry: Cell::new(geometry),
             space: Space::open(geometry, kind, superblock.space_root),
             trees: Trees::new(kind, cache_bytes),

@@ -14,6 +14,8 @@ use spdk_rs::env::system::FileError;
 use super::params::ParamError;
 use crate::bdev::{BdevError, UriError};
 use crate::core::CoreError;
+use crate::pool::allocator::AllocError;
+use crate::pool::block_api::BlockApiError;
 
 /// The result of a method.
 pub type RpcResult<T> = Result<T, ErrorObjectOwned>;
@@ -105,6 +107,18 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(CoreError::Claim(error)) => return errno_of_one(error),
         Some(CoreError::Command { status, .. }) => return Some(Errno::from_raw(status.errno())),
         _ => {}
+    }
+    match error.downcast_ref::<BlockApiError>() {
+        Some(BlockApiError::Core(error)) => return errno_of_one(error),
+        Some(BlockApiError::Bdev(error)) => return errno_of_one(error),
+        Some(BlockApiError::Alloc(AllocError::NoSpace { .. })) => return Some(Errno::ENOSPC),
+        Some(BlockApiError::NotFound { .. } | BlockApiError::Closed { .. }) => {
+            return Some(Errno::ENODEV);
+        }
+        Some(BlockApiError::Io { status, .. }) => return Some(Errno::from_raw(status.errno())),
+        // Its cause tells.
+        Some(BlockApiError::Memory(_)) | None => {}
+        Some(_) => return Some(Errno::EINVAL),
     }
     match error.downcast_ref::<NvmeError>() {
         Some(NvmeError::Registry(error)) => return errno_of_one(error),

@@ -6,6 +6,7 @@
 
 mod bdev;
 mod bdev_nvme;
+mod block;
 pub mod errors;
 mod file;
 mod framework;
@@ -25,6 +26,7 @@ use jsonrpsee::types::Params as RawParams;
 use nix::errno::Errno;
 
 use crate::core::Engine;
+use crate::pool::block_api::BlockStores;
 use crate::subsys::Nvmf;
 use errors::RpcResult;
 pub use method::{Method, When};
@@ -38,6 +40,8 @@ pub struct Context {
     /// What NVMe controllers are attached with.
     nvme_defaults: bdev_nvme::Defaults,
     nvmf: Nvmf,
+    /// Devices that blocks are allocated from.
+    blocks: BlockStores,
 }
 
 /// SPDK's code for a method that may not be called now.
@@ -81,6 +85,7 @@ pub fn methods() -> Vec<Method> {
     all.extend(null::methods());
     all.extend(file::methods());
     all.extend(bdev_nvme::methods());
+    all.extend(block::methods());
     all.extend(nvmf::methods());
     all.sort_by_key(Method::name);
     all

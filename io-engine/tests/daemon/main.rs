@@ -1,5 +1,6 @@
 //! The daemon as its users meet it: the real binary, real sockets, real signals.
 
+mod blocks;
 mod fabric;
 mod files;
 mod harness;

@@ -6,11 +6,9 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// The longest NVMe qualified name in bytes (section 4.5; 224 with the terminating zero).
-const NQN_BYTES_MAX: usize = 223;
+use super::spec::text::NQN_LEN_MAX;
 
-/// The well-known name of the discovery subsystem (section 3.1.2.3).
-pub const DISCOVERY_NQN: &str = "nqn.2014-08.org.nvmexpress.discovery";
+pub use super::spec::fabrics::DISCOVERY_NQN;
 
 /// The transport to a controller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -176,7 +174,7 @@ fn parse_port(trsvcid: &str) -> Result<u16, TransportIdError> {
 /// # Errors
 /// [`TransportIdError::Nqn`].
 pub fn check_nqn(nqn: &str) -> Result<(), TransportIdError> {
-    let fits = nqn.len() <= NQN_BYTES_MAX && nqn.len() > 4;
+    let fits = nqn.len() <= NQN_LEN_MAX && nqn.len() > 4;
     if fits && nqn.starts_with("nqn.") && !nqn.contains('\0') {
         Ok(())
     } else {

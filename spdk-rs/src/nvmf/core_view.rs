@@ -22,6 +22,8 @@ use super::transport::ListenerId;
 use crate::bdev::{BdevDesc, IoHandle};
 use crate::reactor::{Reactor, yield_now};
 
+pub use crate::nvme::spec::log::AnaState;
+
 /// A subsystem, by a number that no other subsystem of the process has or had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubsystemId(pub u32);
@@ -35,32 +37,6 @@ impl HostId {
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.0 == [0; 16]
-    }
-}
-
-/// State of a namespace group on a path (asymmetric namespace access, section 8.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum AnaState {
-    /// The best path.
-    #[default]
-    Optimized = 1,
-    /// A path that works, slower than others.
-    NonOptimized = 2,
-    /// No I/O on this path for now.
-    Inaccessible = 3,
-    /// No I/O on this path for ever.
-    PersistentLoss = 4,
-    /// The state is about to change.
-    Change = 0xf,
-}
-
-impl AnaState {
-    /// Whether I/O is served.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_accessible(self) -> bool {
-        matches!(self, Self::Optimized | Self::NonOptimized)
     }
 }
 
@@ -94,7 +70,7 @@ impl ListenerView {
             groups.resize(index + 1, AnaState::Optimized);
         }
         groups[index] = state;
-        self.restricted.set(groups.iter().any(|state| !state.is_accessible()));
+        self.restricted.set(groups.iter().any(|state| !state.serves_io()));
     }
 }
 

@@ -6,6 +6,7 @@ pub mod controller;
 pub mod core_view;
 mod discovery;
 pub mod io;
+mod log_budget;
 pub mod qpair;
 pub mod request;
 pub mod reservation;
@@ -30,5 +31,6 @@ pub use target::{
     Referral, Target, TargetOptions, Transport,
 };
 pub use transport::{
-    Capsule, ConnectionInfo, DisconnectReason, ListenerId, QpairTransport, TransportKind,
+    ADMIN_QUEUE_ENTRIES, Capsule, ConnectionInfo, DisconnectReason, ListenerId, QpairTransport,
+    TransportKind,
 };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::qpair::Qpair;
 use super::request::Request;
+use crate::NvmeStatus;
 
 /// The target, as a queue pair without a controller sees it.
 pub trait TargetService: Send + Sync {
@@ -14,6 +15,19 @@ pub trait TargetService: Send + Sync {
     fn connect(self: Arc<Self>, qpair: &Rc<Qpair>, request: Request);
 }
 
+/// An I/O command that failed, as the error log tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedCommand {
+    /// Its identifier.
+    pub cid: u16,
+    /// Its opcode.
+    pub opcode: u8,
+    /// The namespace that it named.
+    pub nsid: u32,
+    /// How it ended.
+    pub status: NvmeStatus,
+}
+
 /// The controller, as an attached queue pair sees it. One value per queue pair, on its reactor.
 pub trait ControllerService {
     /// A command on the admin queue that is not a fabrics command.
@@ -21,6 +35,9 @@ pub trait ControllerService {
 
     /// A fabrics command on any queue, but Connect.
     fn fabrics(self: Rc<Self>, request: Request);
+
+    /// An I/O command of this queue pair has failed; called before its response is sent.
+    fn failed(&self, command: FailedCommand);
 
     /// Called once, when the connection is going away: the service gives up the requests of this
     /// queue pair that it keeps (asynchronous event requests). Dropping them is right.

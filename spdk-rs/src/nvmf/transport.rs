@@ -50,11 +50,26 @@ pub struct ConnectionInfo {
     pub in_capsule_bytes: u32,
     /// Bytes of data of one command at the most (max_io_size); a power of two times 4096.
     pub io_bytes_max: u32,
-    /// Entries of a submission queue at the most (max_queue_depth), 2 to 65536.
+    /// Entries of an I/O submission queue at the most (max_queue_depth), 2 to 65536; see
+    /// [`ConnectionInfo::queue_entries_max`].
     pub queue_depth_max: u32,
     /// Whether read data may be sent out of a device's own memory. Not with a data digest: the
     /// memory may change between the digest and the sending.
     pub lend: bool,
+}
+
+/// Entries that an admin submission queue may always have: the least that a discovery log may tell
+/// (ASQSZ, NVMe Base Specification 2.0, section 5.16.1.23), and what hosts ask for unasked.
+pub const ADMIN_QUEUE_ENTRIES: u16 = 32;
+
+impl ConnectionInfo {
+    /// Entries that the submission queue of an identifier may have at the most. Queue 0 is the
+    /// admin queue.
+    #[must_use]
+    pub fn queue_entries_max(&self, qid: u16) -> u32 {
+        let floor = if qid == 0 { u32::from(ADMIN_QUEUE_ENTRIES) } else { 0 };
+        self.queue_depth_max.max(floor)
+    }
 }
 
 /// A command as the transport delivers it.

@@ -225,6 +225,12 @@ fn speed(place: &str, duration: Duration) -> Result<()> {
 }
 
 async fn compare(bare: Arc<Bdev>, disk: Arc<Bdev>, duration: Duration) -> Result<()> {
+    // A pool writes to ever new blocks: the kernel has to have memory or extents for all of them
+    // before, as it has for the area that the bare device overwrites.
+    for disk in [&bare, &disk] {
+        let ratio = 4096 / u64::from(disk.info().block_len);
+        fill_area(&Bare(open(disk)?, ratio), DISK_BYTES).await?;
+    }
     let bare = Bare(open(&bare)?, 4096 / u64::from(bare.info().block_len));
     let kind = match std::env::var("POOL_DIGEST") {
         Ok(name) => name.parse::<DigestKind>()?,
@@ -233,12 +239,7 @@ async fn compare(bare: Arc<Bdev>, disk: Arc<Bdev>, duration: Duration) -> Result
     let options = PoolOptions { name: "bench".to_owned(), digest: kind, ..PoolOptions::default() };
     let pool = Pool::create(open(&disk)?, &options).await?;
     let volume = Lvol(pool.create_volume("v", AREA_BYTES, &VolumeOptions::default()).await?);
-    // Both are written once, so that nothing is read from holes.
-    let fill =
-        Load { name: "fill", write: true, random: false, blocks: 256, depth: 8, flush_every: 0 };
-    for target in [&bare as &dyn Target, &volume] {
-        fill_area(target, fill).await?;
-    }
+    fill_area(&volume, AREA_BYTES).await?;
     for load in LOADS {
         let (mut below, mut above) = (0.0, 0.0);
         let before = pool.stats();
@@ -263,11 +264,12 @@ async fn compare(bare: Arc<Bdev>, disk: Arc<Bdev>, duration: Duration) -> Result
     Ok(())
 }
 
-async fn fill_area(target: &dyn Target, load: Load) -> Result<()> {
+/// Writes everything once.
+async fn fill_area(target: &dyn Target, bytes: u64) -> Result<()> {
     let reactor = Reactor::current().context("on a reactor")?;
-    let mut buf = reactor.memory().alloc(usize::try_from(load.blocks * 4096)?)?;
+    let mut buf = reactor.memory().alloc(1 << 20)?;
     Rng::new(1).fill(buf.as_mut_slice());
-    for at in (0..AREA_BYTES / 4096).step_by(256) {
+    for at in (0..bytes / 4096).step_by(256) {
         let good;
         (good, buf) = target.write(at, buf).await;
         ensure!(good, "filling block {at} failed");

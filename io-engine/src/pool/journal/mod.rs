@@ -169,7 +169,7 @@ impl Journal {
     }
 
     /// Numbers a transaction and queues it; `reserved` blocks of its promise go with it.
-    pub(super) fn append(self: &Rc<Self>, mut entry: Entry, reserved: u64) -> Appended {
+    pub(super) fn append(self: &Rc<Self>, entry: &mut Entry, reserved: u64) -> Appended {
         let (tell, written) = oneshot::channel();
         let mut inner = self.inner.borrow_mut();
         let txn = match entry.kind {

@@ -10,6 +10,8 @@ pub(super) struct Group {
     free: u64,
     /// Where the next search begins, as an index of a word.
     cursor: usize,
+    /// The same for runs that have to be whole.
+    whole_cursor: usize,
     /// Whether it differs from the medium.
     pub(super) dirty: bool,
 }
@@ -17,8 +19,13 @@ pub(super) struct Group {
 impl Group {
     /// A group of which only the reserved blocks are used.
     pub(super) fn fresh(geometry: &Geometry, group: u64) -> Self {
-        let mut made =
-            Self { words: Box::new([0; WORDS]), free: GROUP_BLOCKS, cursor: 0, dirty: false };
+        let mut made = Self {
+            words: Box::new([0; WORDS]),
+            free: GROUP_BLOCKS,
+            cursor: 0,
+            whole_cursor: 0,
+            dirty: false,
+        };
         for range in geometry.reserved(group) {
             for block in range {
                 made.set(block);
@@ -34,7 +41,7 @@ impl Group {
             *word = bytes.try_into().map_or(u64::MAX, u64::from_le_bytes);
         }
         let used: u64 = words.iter().map(|word| u64::from(word.count_ones())).sum();
-        Self { words, free: GROUP_BLOCKS - used, cursor: 0, dirty: false }
+        Self { words, free: GROUP_BLOCKS - used, cursor: 0, whole_cursor: 0, dirty: false }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -101,6 +108,48 @@ impl Group {
     }
 }
 
+impl Group {
+    /// Takes a run of exactly `want` free blocks, if there is one behind the last that was taken
+    /// like this or, once, from the beginning. Returns its first block.
+    pub(super) fn take_whole(&mut self, want: u64) -> Option<u64> {
+        if self.free < want {
+            return None;
+        }
+        let from = self.whole_cursor;
+        let first = self.find_whole(want, from).or_else(|| self.find_whole(want, 0))?;
+        for block in first..first + want {
+            self.set(block);
+        }
+        self.whole_cursor = usize::try_from((first + want) / 64).unwrap_or(0) % WORDS;
+        Some(first)
+    }
+
+    fn find_whole(&self, want: u64, from: usize) -> Option<u64> {
+        let mut run = 0;
+        for (at, &word) in self.words.iter().enumerate().skip(from) {
+            let base = at as u64 * 64;
+            if word == 0 {
+                run += 64;
+                if run >= want {
+                    return Some(base + 64 - run);
+                }
+                continue;
+            }
+            if word == u64::MAX {
+                run = 0;
+                continue;
+            }
+            for bit in 0..64 {
+                run = if word & (1 << bit) == 0 { run + 1 } else { 0 };
+                if run == want {
+                    return Some(base + bit + 1 - want);
+                }
+            }
+        }
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +170,27 @@ mod tests {
         assert_eq!(group.free(), 0);
         let copy = Group::parse(&group.encode());
         assert_eq!((copy.free(), copy.is_used(3)), (0, true));
+    }
+
+    #[test]
+    fn whole_runs_are_found_wherever_they_are() {
+        let geometry = Geometry::new(GROUP_BLOCKS * 4, None).expect("a possible size");
+        let mut group = Group::fresh(&geometry, 1);
+        while group.take_run(1000).is_some() {}
+        for (first, count) in [(100, 40), (200, 63), (1000, 64), (2000, 200), (32_700, 68)] {
+            for block in first..first + count {
+                assert!(group.clear(block));
+            }
+        }
+        let found: Vec<_> = [200, 64, 65, 63, 40, 1, 3].map(|want| group.take_whole(want)).to_vec();
+        // Each search begins where the last one ended, and once from the beginning.
+        assert_eq!(found[..2], [Some(2000), Some(32_700)]);
+        assert_eq!(found[2..5], [None, Some(200), Some(1000)]);
+        let left = group.free();
+        let mut taken = 0;
+        while group.take_whole(1).is_some() {
+            taken += 1;
+        }
+        assert_eq!((taken, group.free()), (left, 0));
     }
 }

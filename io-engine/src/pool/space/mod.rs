@@ -25,6 +25,10 @@ use group::Group;
 const KEPT: usize = 64;
 /// Writes of bitmaps at once.
 const WRITES_MAX: usize = 32;
+/// Blocks from which a request should lie together (64 KiB), and groups that are looked at for
+/// that: a disk and a reader gain from it, but not at the price of a long search.
+const WHOLE_FROM: u64 = 16;
+const WHOLE_TRIES: usize = 4;
 
 /// A run of blocks: first address and count.
 pub(super) type Run = (u64, u64);
@@ -39,7 +43,9 @@ pub(super) struct Space {
     free: Cell<u64>,
     /// Blocks that the next checkpoint makes free.
     pending: Cell<u64>,
+    /// The groups from which is taken: for what may lie in pieces, and for what should not.
     current: Cell<u64>,
+    current_whole: Cell<u64>,
 }
 
 #[derive(Default)]
@@ -69,6 +75,7 @@ impl Space {
             free: Cell::new(root.aux()),
             pending: Cell::new(0),
             current: Cell::new(0),
+            current_whole: Cell::new(0),
         }
     }
 
@@ -98,6 +105,11 @@ impl Space {
     /// # Errors
     /// When a bitmap cannot be read; the promise is then taken back.
     pub(super) async fn take(&self, device: &Device, blocks: u64) -> Result<Vec<Run>, PoolError> {
+        if blocks >= WHOLE_FROM
+            && let Ok(Some(run)) = self.take_whole(device, blocks).await
+        {
+            return Ok(vec![run]);
+        }
         let mut runs: Vec<Run> = Vec::with_capacity(1);
         let mut needed = blocks;
         while needed > 0 {
@@ -115,7 +127,7 @@ impl Space {
                     _ => runs.push((address, count)),
                 }
                 needed -= count;
-            } else if let Err(error) = self.next_group(device).await {
+            } else if let Err(error) = self.next_group(device, &self.current, 1).await {
                 self.unpromise(needed);
                 for (address, count) in runs {
                     self.free(address, count);
@@ -126,16 +138,40 @@ impl Space {
         Ok(runs)
     }
 
-    /// Makes the next group with free blocks the one that is taken from.
-    async fn next_group(&self, device: &Device) -> Result<(), PoolError> {
+    /// Takes one run of promised blocks; none when none was found soon.
+    async fn take_whole(&self, device: &Device, blocks: u64) -> Result<Option<Run>, PoolError> {
+        for _ in 0..WHOLE_TRIES {
+            let group = self.current_whole.get();
+            self.load_group(device, group).await?;
+            let mut inner = self.inner.borrow_mut();
+            let open = inner.groups.get_mut(&group);
+            if let Some(first) = open.and_then(|open| open.take_whole(blocks)) {
+                return Ok(Some((group * GROUP_BLOCKS + first, blocks)));
+            }
+            drop(inner);
+            self.current_whole.set((group + 1) % self.geometry.get().groups());
+            if self.next_group(device, &self.current_whole, blocks).await.is_err() {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the next group with so many free blocks the one that is taken from.
+    async fn next_group(
+        &self,
+        device: &Device,
+        place: &Cell<u64>,
+        blocks: u64,
+    ) -> Result<(), PoolError> {
         let groups = self.geometry.get().groups();
-        let current = self.current.get();
+        let current = place.get();
         for step in 0..=groups {
             let group = (current + step) % groups;
             self.load_node(device, 1, group >> FANOUT_BITS).await?;
-            if self.free_in(group) > 0 {
+            if self.free_in(group) >= blocks {
                 self.load_group(device, group).await?;
-                self.current.set(group);
+                place.set(group);
                 return Ok(());
             }
         }

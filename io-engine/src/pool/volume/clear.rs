@@ -77,16 +77,15 @@ impl Pool {
         let needs = Needs { blocks: 0, journal_blocks, frees: true };
         let mut admitted = self.admit(dataset, &[(start, end)], needs).await?;
         let extent = Extent { offset: start, count: end - start, address: None, digests: vec![] };
-        let extents = vec![extent];
-        let entry =
-            Entry { kind: EntryKind::Map, dataset: dataset.id, txn: 0, extents: extents.clone() };
+        let mut entry =
+            Entry { kind: EntryKind::Map, dataset: dataset.id, txn: 0, extents: vec![extent] };
         let reserved = std::mem::take(&mut admitted.journal_blocks);
-        let appended = self.journal.append(entry, reserved);
+        let appended = self.journal.append(&mut entry, reserved);
         if !matches!(appended.written.await, Ok(Ok(()))) {
             self.stop("a journal record cannot be written".to_owned());
             return self.check_writable();
         }
-        self.apply(dataset, appended.txn, &extents, &admitted.leaves);
+        self.apply(dataset, appended.txn, &entry.extents, &admitted.leaves);
         self.journal.resolve(appended.txn);
         Ok(())
     }

@@ -6,7 +6,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use spdk_rs::env::DmaBuf;
 
 use super::super::dataset::Dataset;
-use super::super::digest::digest_blocks;
+use super::super::digest::{Digest, digest_blocks};
 use super::super::layout::{BLOCK_BYTES, BlockPtr};
 use super::super::mutant::Mutant;
 use super::super::stats::Counters;
@@ -28,6 +28,7 @@ impl Pool {
         if let Err(error) = self.check_range(dataset, offset, blocks) {
             return (Err(error), buf);
         }
+        let _operation = self.digester.operation();
         let mut suspect: Option<BlockPtr> = None;
         loop {
             let ptrs = match self.pointers(dataset, offset, blocks).await {
@@ -39,7 +40,9 @@ impl Pool {
             if let Err(error) = result {
                 return (Err(error), buf);
             }
-            let Some(wrong) = self.verify(&ptrs, &buf) else {
+            let wrong;
+            (wrong, buf) = self.verify_together(&ptrs, buf).await;
+            let Some(wrong) = wrong else {
                 self.counters.read(begun, buf.len() as u64);
                 return (Ok(()), buf);
             };
@@ -108,6 +111,15 @@ impl Pool {
         (Ok(()), buf)
     }
 
+    /// The first block that does not match its pointer; digested with those of other operations.
+    async fn verify_together(&self, ptrs: &[BlockPtr], buf: DmaBuf) -> (Option<usize>, DmaBuf) {
+        if Mutant::NoReadDigest.is_on() || ptrs.iter().all(BlockPtr::is_hole) {
+            return (None, buf);
+        }
+        let (buf, digests) = self.digester.digests(buf).await;
+        (first_wrong(ptrs, &digests), buf)
+    }
+
     /// The first block that does not match its pointer.
     pub(in super::super) fn verify(&self, ptrs: &[BlockPtr], buf: &DmaBuf) -> Option<usize> {
         if Mutant::NoReadDigest.is_on() {
@@ -116,8 +128,12 @@ impl Pool {
         let blocks: Vec<&[u8]> = buf.as_slice().chunks_exact(BLOCK_BYTES).collect();
         let mut digests = vec![[0; 32]; blocks.len()];
         digest_blocks(self.digest, &blocks, &mut digests);
-        ptrs.iter().zip(&digests).position(|(ptr, digest)| !ptr.is_hole() && ptr.digest != *digest)
+        first_wrong(ptrs, &digests)
     }
+}
+
+fn first_wrong(ptrs: &[BlockPtr], digests: &[Digest]) -> Option<usize> {
+    ptrs.iter().zip(digests).position(|(ptr, digest)| !ptr.is_hole() && ptr.digest != *digest)
 }
 
 /// Neighbouring blocks together: the address of the first, or none for holes; how many.

@@ -8,7 +8,7 @@ use spdk_rs::NvmeStatus;
 use spdk_rs::env::DmaBuf;
 
 use super::super::dataset::Dataset;
-use super::super::digest::{Digest, digest_blocks};
+use super::super::digest::Digest;
 use super::super::journal::{Appended, blocks_for};
 use super::super::layout::{BLOCK_BYTES, Entry, EntryKind, Extent, entry_bytes};
 use super::super::mutant::Mutant;
@@ -33,6 +33,7 @@ impl Pool {
         fua: bool,
     ) -> (Result<(), PoolError>, Pieces) {
         let begun = Counters::now();
+        let _operation = self.digester.operation();
         let ranges: Vec<(u64, u64)> =
             pieces.iter().map(|(at, buf)| (*at, at.saturating_add(blocks_in(buf)))).collect();
         if let Err(error) = self.check_pieces(dataset, &pieces, &ranges) {
@@ -96,13 +97,12 @@ impl Pool {
             Ok(runs) => runs,
             Err(error) => return (Err(error), pieces),
         };
-        let digests = self.digests_of(&pieces);
+        let (pieces, digests) = self.digests_of(pieces).await;
         let extents = extents_of(&pieces, &runs, &digests);
         let journal_blocks = std::mem::take(&mut admitted.journal_blocks) - ABORT_BLOCKS;
         admitted.journal_blocks = ABORT_BLOCKS;
-        let entry =
-            Entry { kind: EntryKind::Map, dataset: dataset.id, txn: 0, extents: extents.clone() };
-        let Appended { txn, written } = self.journal.append(entry, journal_blocks);
+        let mut entry = Entry { kind: EntryKind::Map, dataset: dataset.id, txn: 0, extents };
+        let Appended { txn, written } = self.journal.append(&mut entry, journal_blocks);
         let data = self.write_data(&runs, pieces);
         let (recorded, (stored, pieces)) = if Mutant::AckBeforeRecord.is_on() {
             (Ok(Ok(())), data.await)
@@ -118,17 +118,19 @@ impl Pool {
             let gave_up = self.give_up(dataset, txn, &runs, &mut admitted).await;
             return (gave_up.and(Err(error)), pieces);
         }
-        self.apply(dataset, txn, &extents, &admitted.leaves);
+        self.apply(dataset, txn, &entry.extents, &admitted.leaves);
         self.journal.resolve(txn);
         (Ok(()), pieces)
     }
 
-    fn digests_of(&self, pieces: &Pieces) -> Vec<Digest> {
-        let blocks: Vec<&[u8]> =
-            pieces.iter().flat_map(|(_, buf)| buf.as_slice().chunks_exact(BLOCK_BYTES)).collect();
-        let mut digests = vec![[0; 32]; blocks.len()];
-        digest_blocks(self.digest, &blocks, &mut digests);
-        digests
+    async fn digests_of(&self, pieces: Pieces) -> (Pieces, Vec<Digest>) {
+        let (mut back, mut digests) = (Vec::with_capacity(pieces.len()), Vec::new());
+        for (at, buf) in pieces {
+            let (buf, mut own) = self.digester.digests(buf).await;
+            back.push((at, buf));
+            if digests.is_empty() { digests = own } else { digests.append(&mut own) }
+        }
+        (back, digests)
     }
 
     /// Changes the map.
@@ -161,9 +163,10 @@ impl Pool {
         runs: &[Run],
         admitted: &mut Admitted<'_>,
     ) -> Result<(), PoolError> {
-        let entry = Entry { kind: EntryKind::Abort, dataset: dataset.id, txn, extents: Vec::new() };
+        let mut entry =
+            Entry { kind: EntryKind::Abort, dataset: dataset.id, txn, extents: Vec::new() };
         let reserved = std::mem::take(&mut admitted.journal_blocks);
-        let written = self.journal.append(entry, reserved).written.await;
+        let written = self.journal.append(&mut entry, reserved).written.await;
         if let Err(status) = written.unwrap_or(Err(NvmeStatus::INTERNAL_ERROR)) {
             self.stop(format!("a journal record cannot be written: {status}"));
             return self.check_writable();

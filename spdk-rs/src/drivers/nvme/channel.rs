@@ -236,7 +236,7 @@ impl ChannelCore {
                 continue;
             }
             match (path.queue.state(), path.ana.get()) {
-                (QueueState::Refused, _) | (_, AnaState::PersistentLoss) => {}
+                (_, AnaState::PersistentLoss) => {}
                 (QueueState::Up, AnaState::Inaccessible | AnaState::Change) => {
                     let limit = path.info.as_ref().map_or(Duration::ZERO, |i| i.ana_transition());
                     if waited <= limit {

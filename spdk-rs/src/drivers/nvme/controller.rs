@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::api::{ControllerState, PathInfo};
+use crate::env::cpu::CoreId;
 use crate::nvme::TransportId;
 use crate::nvme::controller::ControllerOptions;
 use crate::nvme::controller::link::LinkInfo;
@@ -30,14 +31,25 @@ pub(super) struct Controller {
     inner: Inner,
 }
 
+/// Who has an I/O queue.
+#[derive(Clone)]
+enum Holder {
+    /// Nobody.
+    Nobody,
+    /// A core that is connecting it.
+    Connecting,
+    /// A core on which it is connected.
+    Core(ReactorHandle),
+}
+
 #[expect(clippy::disallowed_types, reason = "see the import")]
 type Inner = Mutex<Facts>;
 
 #[derive(Default)]
 struct Facts {
     info: Option<Arc<LinkInfo>>,
-    /// Identifiers of I/O queues: which are in use. The first is 1.
-    queues: Vec<bool>,
+    /// Identifiers of I/O queues, the first is 1, and who has them.
+    queues: Vec<Holder>,
     trouble: Option<String>,
     reconnects: u64,
     /// I/O that waits for it fails instead of waiting on.
@@ -98,7 +110,7 @@ impl Controller {
     /// A new association has begun.
     pub(super) fn connected(&self, info: &Arc<LinkInfo>) {
         let mut facts = self.lock();
-        facts.queues = vec![false; usize::from(info.io_queues)];
+        facts.queues = vec![Holder::Nobody; usize::from(info.io_queues)];
         if facts.info.replace(Arc::clone(info)).is_some() {
             facts.reconnects += 1;
         }
@@ -133,20 +145,42 @@ impl Controller {
     /// Takes an I/O queue of the present association: its number and the association's.
     pub(super) fn take_queue(&self) -> Option<(u16, u64)> {
         let mut facts = self.lock();
-        let index = facts.queues.iter().position(|used| !used)?;
-        facts.queues[index] = true;
+        let index = facts.queues.iter().position(|one| matches!(one, Holder::Nobody))?;
+        facts.queues[index] = Holder::Connecting;
         let association = self.association();
         u16::try_from(index + 1).ok().map(|qid| (qid, association))
     }
 
+    /// An I/O queue of an association is connected on a core.
+    pub(super) fn queue_connected(&self, (qid, association): (u16, u64), core: ReactorHandle) {
+        self.set_holder(qid, association, Holder::Core(core));
+    }
+
     /// Gives an I/O queue of an association back.
     pub(super) fn give_queue(&self, qid: u16, association: u64) {
+        self.set_holder(qid, association, Holder::Nobody);
+    }
+
+    fn set_holder(&self, qid: u16, association: u64, holder: Holder) {
         let mut facts = self.lock();
         if association == self.association()
-            && let Some(used) = facts.queues.get_mut(usize::from(qid).wrapping_sub(1))
+            && let Some(place) = facts.queues.get_mut(usize::from(qid).wrapping_sub(1))
         {
-            *used = false;
+            *place = holder;
         }
+    }
+
+    /// A core with a connected I/O queue, for a core that gets none, and the association. Cores
+    /// are spread over those that have one by their number.
+    pub(super) fn server_for(&self, core: CoreId) -> Option<(ReactorHandle, u64)> {
+        let facts = self.lock();
+        let held = |one: &Holder| match one {
+            Holder::Core(core) => Some(core.clone()),
+            Holder::Nobody | Holder::Connecting => None,
+        };
+        let cores: Vec<_> = facts.queues.iter().filter_map(held).collect();
+        let at = usize::try_from(core.0).ok()?.checked_rem(cores.len())?;
+        Some((cores.get(at)?.clone(), self.association()))
     }
 
     /// What listings show.

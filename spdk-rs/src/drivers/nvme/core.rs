@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::channel::ChannelCore;
 use super::controller::Controller;
+use super::forward::{Batch, ForwardPair};
 use super::home::Home;
 use super::queue::IoQueue;
 use crate::reactor::{Reactor, ReactorHandle};
@@ -20,6 +21,10 @@ pub(super) struct NvmeCore {
     channels: RefCell<HashMap<u64, Weak<ChannelCore>>>,
     /// The controllers whose admin queue is here, by their number.
     homes: RefCell<HashMap<u64, Rc<Home>>>,
+    /// What this core sends through other cores' queues, by number, until all of it has ended.
+    forwards: RefCell<HashMap<u64, Rc<ForwardPair>>>,
+    /// The queues that serve other cores, by the number of the other's [`ForwardPair`].
+    serving: RefCell<HashMap<u64, Rc<IoQueue>>>,
 }
 
 impl NvmeCore {
@@ -59,6 +64,46 @@ impl NvmeCore {
     /// All open channels of the core.
     pub(super) fn channels(&self) -> Vec<Rc<ChannelCore>> {
         self.channels.borrow().values().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(super) fn add_forward(&self, id: u64, pair: &Rc<ForwardPair>) {
+        let _ = self.forwards.borrow_mut().insert(id, Rc::clone(pair));
+    }
+
+    pub(super) fn forward(&self, id: u64) -> Option<Rc<ForwardPair>> {
+        self.forwards.borrow().get(&id).cloned()
+    }
+
+    pub(super) fn remove_forward(&self, id: u64) -> Option<Rc<ForwardPair>> {
+        self.forwards.borrow_mut().remove(&id)
+    }
+
+    /// Lets a [`ForwardPair`] of another core use this core's queue of a controller; false when it
+    /// has none.
+    pub(super) fn admit(&self, pair: u64, controller: u64) -> bool {
+        let queue = self.find_queue(controller).filter(|queue| queue.is_own());
+        let admitted = queue.map(|queue| self.serving.borrow_mut().insert(pair, queue));
+        admitted.is_some()
+    }
+
+    /// Other cores' [`ForwardPair`]s that use queues of this core.
+    #[cfg(test)]
+    pub(super) fn guests(&self) -> usize {
+        self.serving.borrow().len()
+    }
+
+    /// Takes commands of another core. Without a queue for them they end when they are dropped.
+    pub(super) fn serve(&self, batch: Batch) {
+        let queue = self.serving.borrow().get(&batch.origin.pair).cloned();
+        if let Some(queue) = queue {
+            queue.serve(batch);
+        }
+    }
+
+    /// A [`ForwardPair`] has ended.
+    pub(super) fn dismiss(&self, pair: u64) {
+        let queue = self.serving.borrow_mut().remove(&pair);
+        drop(queue);
     }
 
     pub(super) fn add_home(&self, home: &Rc<Home>) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use futures::future::{Either, select};
+use futures::future::{Either, join_all, select};
 
 use super::api::ControllerState;
 use super::controller::Controller;
@@ -375,14 +375,15 @@ impl Home {
         } else {
             self.controller.set_state(ControllerState::Resetting);
         }
-        for reactor in &self.shared.reactors {
-            let ended = reactor.spawn(move |reactor| async move {
+        // All at once: what a core sent through another one's queue ends with that.
+        let ended = self.shared.reactors.iter().map(|reactor| {
+            reactor.spawn(move |reactor| async move {
                 if let Some(queue) = NvmeCore::of(&reactor).find_queue(id) {
                     queue.disconnect("the controller is being reset or detached").await;
                 }
-            });
-            let _ = ended.await;
-        }
+            })
+        });
+        let _ = join_all(ended).await;
         let _ = self.link.borrow_mut().take();
         if stopping && !link.is_closed() {
             link.shut_down().await;

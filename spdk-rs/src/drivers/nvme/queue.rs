@@ -1,6 +1,7 @@
 //! A core's I/O queue of a controller.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,10 @@ use std::time::Duration;
 use super::api::ControllerState;
 use super::controller::Controller;
 use super::core::NvmeCore;
+use super::forward::{Batch, ForwardPair};
 use super::home;
 use crate::nvme::controller::TimeoutAction;
+use crate::nvme::controller::link::LinkInfo;
 use crate::nvme::controller::queue::{QueueListener, QueuePair};
 use crate::nvme::controller::signal::Events;
 use crate::nvme::controller::transport::connect_io_queue;
@@ -17,6 +20,9 @@ use crate::reactor::{Reactor, sleep};
 
 /// Time until a queue that could not be connected is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Time until a core without a queue looks again for another core that has one.
+const JOIN_RETRY: Duration = Duration::from_millis(20);
 
 /// The least time between two looks for commands that take too long.
 const LOOK_MIN: Duration = Duration::from_millis(5);
@@ -30,8 +36,6 @@ pub(super) enum QueueState {
     Connecting,
     /// Commands go.
     Up,
-    /// The controller grants no queue for this core.
-    Refused,
 }
 
 /// A queue, connected or not. It lives as long as a channel uses it.
@@ -41,8 +45,13 @@ pub(super) struct IoQueue {
     controller: Arc<Controller>,
     state: Cell<QueueState>,
     pair: RefCell<Option<Rc<dyn QueuePair>>>,
-    /// The queue's number and its association's.
+    /// The queue's number and its association's; number 0 stands for another core's queue.
     id: Cell<(u16, u64)>,
+    /// Commands of other cores that wait for room.
+    guests: RefCell<VecDeque<Batch>>,
+    guests_watched: Cell<bool>,
+    /// They came before this core's own commands the last time that there was room.
+    guests_first: Cell<bool>,
     /// Wait for the end of the queue pair.
     ended: RefCell<Vec<futures::channel::oneshot::Sender<()>>>,
 }
@@ -63,7 +72,7 @@ impl QueueListener for PairEnd {
 
     fn queue_room(&self) {
         if let Some(queue) = self.queue.upgrade() {
-            queue.tell_channels();
+            queue.share_room();
         }
     }
 }
@@ -84,6 +93,9 @@ impl IoQueue {
             state: Cell::new(QueueState::Down),
             pair: RefCell::default(),
             id: Cell::default(),
+            guests: RefCell::default(),
+            guests_watched: Cell::new(false),
+            guests_first: Cell::new(false),
             ended: RefCell::default(),
         });
         queue.connect();
@@ -109,60 +121,117 @@ impl IoQueue {
 
     /// Begins to connect, when the controller is connected and the queue is not.
     pub(super) fn connect(&self) {
-        let idle = matches!(self.state.get(), QueueState::Down | QueueState::Refused);
-        if !idle || self.controller.state() != ControllerState::Enabled {
+        if self.state.get() != QueueState::Down
+            || self.controller.state() != ControllerState::Enabled
+        {
             return;
         }
         self.state.set(QueueState::Connecting);
         let weak = Weak::clone(&self.own);
         self.reactor.spawn("nvme I/O queue", async move {
             while let Some(queue) = weak.upgrade() {
-                if queue.try_connect().await {
-                    return;
-                }
+                let Some(pause) = queue.try_connect().await else { return };
                 drop(queue);
-                sleep(RETRY).await;
+                sleep(pause).await;
             }
         });
     }
 
-    /// One attempt; true when there is to be no other.
-    async fn try_connect(&self) -> bool {
+    /// One attempt; the time until the next one, if there is to be one.
+    async fn try_connect(&self) -> Option<Duration> {
         if self.controller.state() != ControllerState::Enabled {
             self.state.set(QueueState::Down);
-            return true;
+            return None;
         }
-        let Some(info) = self.controller.info() else { return true };
-        let Some(id) = self.controller.take_queue() else {
-            let granted = info.io_queues;
-            tracing::warn!(controller = self.controller.name, granted, "no I/O queue for a core");
-            self.state.set(QueueState::Refused);
-            self.tell_channels();
-            return true;
-        };
-        self.id.set(id);
-        let controller = Arc::clone(&self.controller);
-        let end = Rc::new(PairEnd { queue: Weak::clone(&self.own), controller, id });
-        let made = connect_io_queue(&self.reactor, &info, id.0, end).await;
-        let same = id.1 == self.controller.association();
+        let info = self.controller.info()?;
+        let Some(id) = self.controller.take_queue() else { return self.join_another(&info).await };
+        let made = connect_io_queue(&self.reactor, &info, id.0, self.end_of(id)).await;
         match made {
-            Ok(pair) if same && self.controller.state() == ControllerState::Enabled => {
-                *self.pair.borrow_mut() = Some(pair);
-                self.state.set(QueueState::Up);
-                self.watch_time();
-                self.tell_channels();
-                true
-            }
             Ok(pair) => {
-                pair.close("the controller was connected anew meanwhile");
-                false
+                let up = self.take_up(pair, id);
+                if up {
+                    self.controller.queue_connected(id, self.reactor.handle());
+                    self.watch_time();
+                }
+                if up { None } else { Some(RETRY) }
             }
             Err(error) => {
                 let controller = &self.controller.name;
                 tracing::warn!(controller, qid = id.0, %error, "an I/O queue is not connected");
-                false
+                Some(RETRY)
             }
         }
+    }
+
+    fn end_of(&self, id: (u16, u64)) -> Rc<PairEnd> {
+        let controller = Arc::clone(&self.controller);
+        Rc::new(PairEnd { queue: Weak::clone(&self.own), controller, id })
+    }
+
+    /// Uses a connected pair, if it still belongs to the present association.
+    fn take_up(&self, pair: Rc<dyn QueuePair>, id: (u16, u64)) -> bool {
+        let same = id.1 == self.controller.association();
+        if !same || self.controller.state() != ControllerState::Enabled {
+            pair.close("the controller was connected anew meanwhile");
+            return false;
+        }
+        self.id.set(id);
+        *self.pair.borrow_mut() = Some(pair);
+        self.state.set(QueueState::Up);
+        self.tell_channels();
+        true
+    }
+
+    /// The controller grants no queue for this core: its commands go through another core's.
+    async fn join_another(&self, info: &LinkInfo) -> Option<Duration> {
+        let found = self.controller.server_for(self.reactor.core());
+        // Those that have the queues may still be connecting them.
+        let Some((server, association)) = found else { return Some(JOIN_RETRY) };
+        let (id, core) = ((0, association), server.core());
+        let (entries, end) = (info.io_queue_entries, self.end_of(id));
+        let pair = ForwardPair::connect(&self.reactor, &self.controller, server, entries, end);
+        let Some(pair) = pair.await else { return Some(JOIN_RETRY) };
+        let (controller, granted) = (&self.controller.name, info.io_queues);
+        tracing::info!(controller, granted, through = %core, "no I/O queue of its own for a core");
+        if self.take_up(pair, id) { None } else { Some(JOIN_RETRY) }
+    }
+
+    /// There is room: what waits on this core and what other cores sent come first by turns.
+    fn share_room(&self) {
+        let guests_first = !self.guests_first.get();
+        self.guests_first.set(guests_first);
+        if guests_first {
+            self.serve_waiting();
+        }
+        self.tell_channels();
+        if !guests_first {
+            self.serve_waiting();
+        }
+    }
+
+    /// Whether it is a connected queue of this core's own.
+    pub(super) fn is_own(&self) -> bool {
+        self.state.get() == QueueState::Up && self.id.get().0 != 0
+    }
+
+    pub(super) fn guests(&self) -> &RefCell<VecDeque<Batch>> {
+        &self.guests
+    }
+
+    pub(super) fn guests_watched(&self) -> &Cell<bool> {
+        &self.guests_watched
+    }
+
+    pub(super) fn weak(&self) -> Weak<Self> {
+        Weak::clone(&self.own)
+    }
+
+    pub(super) fn shared(&self) -> Option<Rc<Self>> {
+        self.own.upgrade()
+    }
+
+    pub(super) fn reactor(&self) -> &Rc<Reactor> {
+        &self.reactor
     }
 
     /// A queue pair has ended.
@@ -177,8 +246,12 @@ impl IoQueue {
         for waiter in self.ended.take() {
             let _ = waiter.send(());
         }
+        self.serve_waiting();
         self.tell_channels();
-        if self.controller.association() == id.1
+        if id.0 == 0 {
+            // Whoever has the queue sees to it.
+            self.connect();
+        } else if self.controller.association() == id.1
             && self.controller.state() == ControllerState::Enabled
         {
             home::tell(&self.reactor, &self.controller, Events::QUEUE_LOST);

@@ -5,12 +5,11 @@ use std::collections::VecDeque;
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
-use crate::NvmeStatus;
-use crate::nvme::spec::Sqe;
 use crate::nvme::spec::log::{ErrorEntry, trtype};
+use crate::nvmf::service::FailedCommand;
 
 /// Entries that are kept (ELPE + 1).
-pub(super) const ERROR_ENTRIES: usize = 64;
+pub(in crate::nvmf) const ERROR_ENTRIES: usize = 64;
 
 /// An entry does not point to a place in the command.
 const NO_LOCATION: u16 = 0xffff;
@@ -26,20 +25,25 @@ pub(in crate::nvmf) struct ErrorLog {
 
 impl ErrorLog {
     /// Notes a command of a queue that failed.
-    pub(in crate::nvmf) fn note(&mut self, sqid: u16, sqe: &Sqe, status: NvmeStatus) {
+    pub(in crate::nvmf) fn note(&mut self, sqid: u16, command: FailedCommand) {
         self.count += 1;
         self.entries.truncate(ERROR_ENTRIES - 1);
         self.entries.push_front(ErrorEntry {
             error_count: U64::new(self.count),
             sqid: U16::new(sqid),
-            cid: sqe.cid,
-            status: U16::new(status.bits() << 1),
+            cid: U16::new(command.cid),
+            status: U16::new(command.status.bits() << 1),
             location: U16::new(NO_LOCATION),
-            nsid: U32::new(sqe.nsid.get()),
+            nsid: U32::new(command.nsid),
             trtype: trtype::TCP,
-            opcode: sqe.opcode,
+            opcode: command.opcode,
             ..ErrorEntry::default()
         });
+    }
+
+    /// Counts commands that failed and are not told of one by one.
+    pub(in crate::nvmf) fn skip(&mut self, count: u64) {
+        self.count += count;
     }
 
     /// Errors since the controller exists.
@@ -61,14 +65,14 @@ mod tests {
     use zerocopy::FromBytes;
 
     use super::*;
+    use crate::NvmeStatus;
 
     #[test]
     fn the_newest_error_comes_first_and_old_ones_go() {
         let mut log = ErrorLog::default();
         for cid in 0..70 {
-            let mut sqe = Sqe::new(0x06, 7);
-            sqe.cid = U16::new(cid);
-            log.note(3, &sqe, NvmeStatus::INVALID_FIELD);
+            let status = NvmeStatus::INVALID_FIELD;
+            log.note(3, FailedCommand { cid, opcode: 6, nsid: 7, status });
         }
         let page = log.page();
         assert_eq!((page.len(), log.count(), log.entries.len()), (4096, 70, 64));

@@ -16,11 +16,12 @@ mod tests;
 
 use std::rc::Rc;
 
-pub(in crate::nvmf) use errors::ErrorLog;
+pub(in crate::nvmf) use errors::{ERROR_ENTRIES, ErrorLog};
 pub(in crate::nvmf) use features::Features;
 
 use super::controller::{AdminQueue, Answers};
 use super::request::Request;
+use super::service::FailedCommand;
 use super::subsystem::SubsystemKind;
 use crate::NvmeStatus;
 use crate::bdev::IoBuf;
@@ -103,7 +104,9 @@ pub(in crate::nvmf) fn answer_events(answers: Answers<Request>) {
 impl AdminQueue {
     /// Ends a command in an error, and notes it in the error log.
     pub(in crate::nvmf) fn refuse(&self, request: Request, status: NvmeStatus) {
-        self.errors.borrow_mut().note(0, request.sqe(), status);
+        let sqe = request.sqe();
+        let (cid, opcode, nsid) = (sqe.cid.get(), sqe.opcode, sqe.nsid.get());
+        self.errors.borrow_mut().note(0, FailedCommand { cid, opcode, nsid, status });
         request.finish(status);
     }
 

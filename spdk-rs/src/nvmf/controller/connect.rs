@@ -12,6 +12,7 @@ use crate::bdev::IoBuf;
 use crate::nvme::spec::fabrics::{Connect, ConnectData, ConnectInvalid, connect_offset};
 use crate::nvme::spec::log::cntlid;
 use crate::nvmf::core_view::{CoreView, HostId, SubsystemView};
+use crate::nvmf::log_budget;
 use crate::nvmf::qpair::{Attachment, Qpair};
 use crate::nvmf::request::Request;
 use crate::nvmf::service::{ControllerService, TargetService};
@@ -61,7 +62,9 @@ impl TargetService for Target {
             Ok(cntlid) => request.complete(NvmeStatus::SUCCESS, cntlid.into(), IoBuf::None),
             Err((status, result)) => {
                 let peer = qpair.info().peer;
-                tracing::info!(%peer, %status, result = result.0, "refused a Connect");
+                if log_budget::allows(qpair.reactor()) {
+                    tracing::info!(%peer, %status, result = result.0, "refused a Connect");
+                }
                 request.complete(status, result.0.into(), IoBuf::None);
             }
         }
@@ -84,7 +87,7 @@ impl Target {
         let subsystem = found.map_err(|_| wrong_data(connect_offset::SUBNQN))?;
         subsystem.check_access(hostnqn, qpair.info().listener).map_err(no_access)?;
         let entries = u32::from(command.sqsize) + 1;
-        if !(2..=qpair.info().queue_depth_max).contains(&entries) {
+        if !(2..=qpair.info().queue_entries_max(command.qid)).contains(&entries) {
             return Err(wrong_field(connect_offset::SQSIZE));
         }
         if command.cattr.disable_sq_flow_control() {
@@ -166,8 +169,8 @@ impl Joining<'_> {
             QueueRefusal::TooHigh => wrong_field(connect_offset::QID),
             QueueRefusal::Disabled | QueueRefusal::InUse => refuse(SEQUENCE_ERROR),
         })?;
-        let queue = IoQueue { controller: Arc::clone(&controller), qid, key };
-        self.attach(&controller, qid, key, Rc::new(queue))?;
+        let queue = IoQueue::new(self.qpair.reactor(), &controller, qid, key);
+        self.attach(&controller, qid, key, queue)?;
         Ok(cntlid)
     }
 

@@ -33,6 +33,7 @@ pub(in crate::nvmf) use properties::VERSION;
 pub(in crate::nvmf) use queues::LocalQueues;
 pub(in crate::nvmf) use service::AdminQueue;
 
+use super::service::FailedCommand;
 use super::subsystem::{Host, Subsystem};
 use super::target::{ControlLock, QueueStats, Waiters};
 use super::transport::{ConnectionInfo, DisconnectReason, ListenerId};
@@ -206,6 +207,20 @@ impl Controller {
         let tell = self.reactor.send(move |reactor| {
             if let Some(admin) = LocalQueues::of(reactor).admin(key) {
                 admin.raise(notice);
+            }
+        });
+        // A reactor that has ended has no controller.
+        let _ = tell.await;
+    }
+
+    /// Notes I/O commands of a queue that failed in the error log, and counts `beyond` more.
+    pub(super) async fn note_failures(&self, qid: u16, commands: Vec<FailedCommand>, beyond: u64) {
+        let key = self.key;
+        let tell = self.reactor.send(move |reactor| {
+            if let Some(admin) = LocalQueues::of(reactor).admin(key) {
+                let mut errors = admin.errors.borrow_mut();
+                commands.into_iter().for_each(|command| errors.note(qid, command));
+                errors.skip(beyond);
             }
         });
         // A reactor that has ended has no controller.

@@ -1,7 +1,7 @@
 //! The controller as its queue pairs see it, each on its reactor.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use futures::future::AbortHandle;
@@ -11,10 +11,10 @@ use super::properties::Registers;
 use super::{Controller, Events, LocalQueues, Masks, Notice, fabrics};
 use crate::NvmeStatus;
 use crate::bdev::IoBuf;
-use crate::nvmf::admin::{self, ErrorLog, Features};
+use crate::nvmf::admin::{self, ERROR_ENTRIES, ErrorLog, Features};
 use crate::nvmf::qpair::Qpair;
 use crate::nvmf::request::Request;
-use crate::nvmf::service::ControllerService;
+use crate::nvmf::service::{ControllerService, FailedCommand};
 use crate::nvmf::target::Target;
 use crate::nvmf::transport::DisconnectReason;
 use crate::reactor::Reactor;
@@ -108,6 +108,9 @@ impl ControllerService for AdminQueue {
         fabrics::on_admin_queue(&self, request);
     }
 
+    /// Those of the admin queue are noted where they are refused.
+    fn failed(&self, _: FailedCommand) {}
+
     fn closing(&self, _qpair: &Rc<Qpair>) {
         self.closed.set(true);
         self.controller.set_ending();
@@ -128,9 +131,60 @@ impl ControllerService for AdminQueue {
 
 /// A controller on the reactor of one of its I/O queue pairs.
 pub(super) struct IoQueue {
-    pub(super) controller: Arc<Controller>,
-    pub(super) qid: u16,
-    pub(super) key: u64,
+    own: Weak<Self>,
+    reactor: Rc<Reactor>,
+    controller: Arc<Controller>,
+    qid: u16,
+    key: u64,
+    failures: RefCell<Failures>,
+}
+
+/// Commands that failed, on their way to the error log.
+#[derive(Default)]
+struct Failures {
+    waiting: Vec<FailedCommand>,
+    /// Those that found no place: they are counted only.
+    beyond: u64,
+    /// A task takes them to the admin queue.
+    sending: bool,
+}
+
+impl IoQueue {
+    pub(super) fn new(
+        reactor: &Rc<Reactor>,
+        controller: &Arc<Controller>,
+        qid: u16,
+        key: u64,
+    ) -> Rc<Self> {
+        Rc::new_cyclic(|own| Self {
+            own: Weak::clone(own),
+            reactor: Rc::clone(reactor),
+            controller: Arc::clone(controller),
+            qid,
+            key,
+            failures: RefCell::default(),
+        })
+    }
+
+    /// Takes failures to the error log until there are none: one message at a time, however many
+    /// commands fail.
+    fn send_failures(self: Rc<Self>) {
+        let reactor = Rc::clone(&self.reactor);
+        reactor.spawn("nvmf error log", async move {
+            loop {
+                let (commands, beyond) = {
+                    let mut failures = self.failures.borrow_mut();
+                    if failures.waiting.is_empty() {
+                        failures.sending = false;
+                        return;
+                    }
+                    let commands = std::mem::take(&mut failures.waiting);
+                    (commands, std::mem::take(&mut failures.beyond))
+                };
+                self.controller.note_failures(self.qid, commands, beyond).await;
+            }
+        });
+    }
 }
 
 impl ControllerService for IoQueue {
@@ -140,6 +194,20 @@ impl ControllerService for IoQueue {
 
     fn fabrics(self: Rc<Self>, request: Request) {
         fabrics::on_io_queue(request);
+    }
+
+    fn failed(&self, command: FailedCommand) {
+        let mut failures = self.failures.borrow_mut();
+        if failures.waiting.len() < ERROR_ENTRIES {
+            failures.waiting.push(command);
+        } else {
+            failures.beyond += 1;
+        }
+        let idle = !std::mem::replace(&mut failures.sending, true);
+        drop(failures);
+        if idle && let Some(own) = self.own.upgrade() {
+            own.send_failures();
+        }
     }
 
     fn closing(&self, _qpair: &Rc<Qpair>) {}

@@ -8,14 +8,11 @@ use zerocopy::byteorder::little_endian::{U16, U64};
 
 use super::controller::Controller;
 use super::target::{ListenAddress, Listener, Referral, Target};
-use super::transport::TransportKind;
+use super::transport::{ADMIN_QUEUE_ENTRIES, TransportKind};
 use crate::nvme::spec::log::{
     DiscoveryEntry, DiscoveryLogHeader, adrfam, cntlid, eflags, subtype, treq, trtype,
 };
 use crate::nvme::spec::text;
-
-/// Entries of the admin queue that a referral is told to have: the least there can be.
-const REFERRAL_QUEUE_ENTRIES: u16 = 32;
 
 /// The discovery log page for the host of a discovery controller.
 pub(in crate::nvmf) fn log_page(target: &Target, controller: &Controller) -> Vec<u8> {
@@ -73,7 +70,7 @@ fn of_listener(
     // Not `NOT_REQUIRED`: common hosts set up TLS when they read that word at all.
     entry.treq = treq::NOT_SPECIFIED;
     let entries = target.transport(transport).map(|one| one.admin_queue_entries());
-    entry.asqsz.set(entries.unwrap_or(REFERRAL_QUEUE_ENTRIES));
+    entry.asqsz.set(entries.unwrap_or(ADMIN_QUEUE_ENTRIES));
     entry
 }
 
@@ -82,7 +79,7 @@ fn of_referral(referral: &Referral) -> DiscoveryEntry {
     let mut entry = entry(transport, address, referral.nqn.as_str());
     entry.subtype = subtype::REFERRAL;
     entry.treq = if referral.secure_channel { treq::REQUIRED } else { treq::NOT_SPECIFIED };
-    entry.asqsz.set(REFERRAL_QUEUE_ENTRIES);
+    entry.asqsz.set(ADMIN_QUEUE_ENTRIES);
     entry
 }
 

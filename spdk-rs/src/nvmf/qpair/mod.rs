@@ -22,11 +22,11 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use self::slots::{Slots, Use};
+use self::slots::{Slot, Slots, Use};
 use super::core_view::{HostId, ListenerView, SubsystemView};
 use super::io::{self, Command};
 use super::request::Request;
-use super::service::{ControllerService, TargetService};
+use super::service::{ControllerService, FailedCommand, TargetService};
 use super::transport::{Capsule, ConnectionInfo, DisconnectReason, QpairTransport};
 use crate::NvmeStatus;
 use crate::bdev::IoBuf;
@@ -47,7 +47,7 @@ pub struct Attachment {
     pub cntlid: u16,
     /// The queue: 0 for the admin queue.
     pub qid: u16,
-    /// Entries of the submission queue (SQSIZE + 1), 2 to `ConnectionInfo::queue_depth_max`.
+    /// Entries of the submission queue (SQSIZE + 1), 2 to `ConnectionInfo::queue_entries_max`.
     pub queue_size: u32,
     /// The subsystem on this core.
     pub subsystem: Rc<SubsystemView>,
@@ -236,7 +236,7 @@ impl Qpair {
         if self.state.get() != QpairState::Connecting {
             return Err(AttachError::State(self.state.get()));
         }
-        let max = self.info.queue_depth_max;
+        let max = self.info.queue_entries_max(qid);
         if !(2..=max).contains(&queue_size) {
             return Err(AttachError::QueueSize { size: queue_size, max });
         }
@@ -266,6 +266,7 @@ impl Qpair {
         slot.tag.set(tag);
         slot.cid.set(sqe.cid.get());
         slot.opcode.set(sqe.opcode);
+        slot.nsid.set(sqe.nsid.get());
         slot.usage.set(Use::Held);
         self.stats.commands.add(1);
         if self.straight.get()
@@ -287,6 +288,7 @@ impl Qpair {
         slot.tag.set(tag);
         slot.cid.set(sqe.cid.get());
         slot.opcode.set(sqe.opcode);
+        slot.nsid.set(sqe.nsid.get());
         slot.usage.set(Use::Held);
         self.stats.commands.add(1);
         let request = Request::new(self, at, sqe, data, data_len);
@@ -372,7 +374,7 @@ impl Qpair {
         }
         self.slots.free(at, slot);
         if !status.is_success() {
-            self.stats.errors.add(1);
+            self.failed(slot, status);
         }
         if self.closed.get() {
             drop(data);
@@ -383,6 +385,20 @@ impl Qpair {
             self.connect_ended();
         }
         self.transport.respond(tag, Cqe::new(cid, head, status, result), data, data_len);
+    }
+
+    /// Counts a command that failed, and tells the controller when it was I/O.
+    #[cold]
+    fn failed(&self, slot: &Slot, status: NvmeStatus) {
+        self.stats.errors.add(1);
+        let opcode = slot.opcode.get();
+        if self.qid().is_some_and(|qid| qid != 0)
+            && opcode != FABRICS
+            && let Some(controller) = self.controller()
+        {
+            let (cid, nsid) = (slot.cid.get(), slot.nsid.get());
+            controller.failed(FailedCommand { cid, opcode, nsid, status });
+        }
     }
 
     #[cold]

@@ -58,6 +58,7 @@ pub(super) struct Slot {
     pub(super) cid: Cell<u16>,
     pub(super) usage: Cell<Use>,
     pub(super) opcode: Cell<u8>,
+    pub(super) nsid: Cell<u32>,
     /// Bytes that go to the host when the device has ended with success.
     pub(super) reply_len: Cell<u32>,
     /// The namespace, while it counts as in flight there.
@@ -75,6 +76,7 @@ impl Slot {
             cid: Cell::new(0),
             usage: Cell::new(Use::Free),
             opcode: Cell::new(0),
+            nsid: Cell::new(0),
             reply_len: Cell::new(0),
             ns: Cell::new(None),
             waiting: Cell::new(None),

@@ -7,11 +7,8 @@ use thiserror::Error;
 
 use crate::nvmf::target::NvmfError;
 
-/// Bytes of a name at the most, without the terminating zero.
-pub const NQN_MAX_BYTES: usize = 223;
-
-/// The well-known name of the discovery subsystem.
-pub const DISCOVERY_NQN: &str = "nqn.2014-08.org.nvmexpress.discovery";
+pub use crate::nvme::spec::fabrics::DISCOVERY_NQN;
+pub use crate::nvme::spec::text::NQN_LEN_MAX as NQN_MAX_BYTES;
 
 const UUID_PREFIX: &str = "nqn.2014-08.org.nvmexpress:uuid:";
 

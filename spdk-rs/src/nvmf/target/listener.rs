@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::Target;
-use crate::nvmf::transport::{ListenerId, TransportKind};
+use crate::nvmf::transport::{ADMIN_QUEUE_ENTRIES, ListenerId, TransportKind};
 
 /// A kind of transport that a target can listen with. Used by the control plane only.
 pub trait Transport: Send + Sync {
@@ -27,7 +27,7 @@ pub trait Transport: Send + Sync {
     /// Submission queue entries of an admin queue at the most, for the discovery log (ASQSZ);
     /// at least 32.
     fn admin_queue_entries(&self) -> u16 {
-        32
+        ADMIN_QUEUE_ENTRIES
     }
 
     /// The transport's own type, for those who need its options and figures.

@@ -19,7 +19,7 @@ fn namespaces_come_go_and_grow() {
     let set = |namespaces: &[(u32, u64)]| {
         let all = namespaces.iter().map(|&(nsid, blocks)| (nsid, blocks, AnaState::Optimized));
         target.set_namespaces(all.collect());
-        target.shared.event(NAMESPACES_CHANGED);
+        host.hears(&target, NAMESPACES_CHANGED);
     };
     set(&[(1, BLOCKS + 100), (3, 50)]);
     host.until("another namespace", || host.registry.find("dn3").is_ok());
@@ -73,7 +73,7 @@ fn a_discovery_controller_is_followed() {
     assert!(host.registry.find("disc0n1").is_ok());
     assert_eq!(host.driver.discoveries()[0].entries.len(), 1);
     service.set_log(vec![second.address]);
-    service.shared.event(DISCOVERY_CHANGED);
+    host.hears(&service, DISCOVERY_CHANGED);
     host.until("the second", || host.registry.find("disc1n2").is_ok());
     host.until("no first", || host.registry.find("disc0n1").is_err());
     let driver = Arc::clone(&host.driver);

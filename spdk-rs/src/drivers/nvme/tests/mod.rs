@@ -2,6 +2,7 @@
 
 mod events;
 mod faults;
+mod forward;
 mod paths;
 mod target;
 mod wrong_data;
@@ -21,7 +22,7 @@ use crate::bdev::{BdevCore, BdevDesc, IoBuf, IoHandle, OpenMode, Registry, SgLis
 use crate::env::{DmaBuf, Memory};
 use crate::nvme::TransportId;
 use crate::nvme::controller::ControllerOptions;
-use crate::reactor::{LocalReactor, ReactorConfig, sleep};
+use crate::reactor::{LocalReactor, ReactorConfig, ReactorHandle, sleep};
 
 /// The subsystem's name.
 const SUBNQN: &str = "nqn.2024-01.io.io-engine:fake";
@@ -57,11 +58,16 @@ fn trid(target: &FakeTarget) -> TransportId {
 
 impl Host {
     fn new() -> Self {
-        let memory = Memory::ordinary(16 << 20).unwrap();
+        Self::with(Memory::ordinary(16 << 20).unwrap(), &[])
+    }
+
+    /// A driver on this reactor and others.
+    fn with(memory: Memory, others: &[ReactorHandle]) -> Self {
         let free_before = memory.report().free_bytes;
         let reactor = LocalReactor::new(ReactorConfig::new(CoreId(0)), memory.clone()).unwrap();
         let registry = Registry::new();
-        let driver = NvmeDriver::new(&registry, &[reactor.handle()]);
+        let reactors = [&[reactor.handle()], others].concat();
+        let driver = NvmeDriver::new(&registry, &reactors);
         Self { reactor, memory, free_before, registry, driver }
     }
 
@@ -119,6 +125,13 @@ impl Host {
         panic!("{what} did not come to be");
     }
 
+    /// Reports an event once the host listens, which it does not at once after a connection or an
+    /// event.
+    fn hears(&self, target: &FakeTarget, event: u32) {
+        self.until("a listener", || target.shared.is_listened_to());
+        target.shared.event(event);
+    }
+
     fn state(&self) -> ControllerState {
         self.driver.controllers(None)[0].paths[0].state
     }
@@ -131,14 +144,18 @@ impl Host {
         self.driver.controllers(None)[0].paths[0].trouble.clone().unwrap_or_default()
     }
 
-    /// Detaches all and ends the reactor: slots, devices and buffers have to be back.
-    fn finish(self) {
+    fn detach_all(&self) {
         let driver = Arc::clone(&self.driver);
         self.reactor.block_on(async move {
             for info in driver.controllers(None) {
                 driver.detach(&info.name, None).await.unwrap();
             }
         });
+    }
+
+    /// Detaches all and ends the reactor: slots, devices and buffers have to be back.
+    fn finish(self) {
+        self.detach_all();
         assert!(self.registry.all().is_empty(), "{:?}", self.registry.all());
         assert_eq!(BdevCore::of(&self.reactor).slots_in_use(), 0);
         let Self { reactor, memory, free_before, .. } = self;

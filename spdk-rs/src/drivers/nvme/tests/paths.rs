@@ -3,6 +3,9 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::*;
+use crate::drivers::nvme::channel::ChannelPath;
+use crate::drivers::nvme::core::NvmeCore;
+use crate::drivers::nvme::queue::QueueState;
 use crate::nvme::spec::log::AnaState;
 use crate::nvme::spec::opcode::nvm;
 
@@ -19,7 +22,26 @@ fn two(ana: bool) -> (FakeTarget, FakeTarget, Host, IoHandle) {
     let names = host.try_attach("d", trid(&second), options()).unwrap();
     assert_eq!(names, ["dn1"]);
     assert_eq!(host.driver.io_paths(Some("dn1")).len(), 2);
+    // Queues are connected behind the attach, and I/O stays on the path whose queue comes first.
+    host.until("both queues", || connected(&host) == [true, true]);
     (first, second, host, handle)
+}
+
+/// What this core's channel of the one namespace has of each path.
+fn seen<T>(host: &Host, what: impl Fn(&ChannelPath) -> T) -> Vec<T> {
+    let channels = NvmeCore::of(&host.reactor).channels();
+    assert_eq!(channels.len(), 1);
+    channels[0].paths.borrow().iter().map(what).collect()
+}
+
+/// Which paths can take commands.
+fn connected(host: &Host) -> Vec<bool> {
+    seen(host, |path| path.queue.state() == QueueState::Up)
+}
+
+fn report(host: &Host, target: &FakeTarget, state: AnaState) {
+    target.set_namespaces(vec![(1, BLOCKS, state)]);
+    host.hears(target, ANA_CHANGED);
 }
 
 fn writes(target: &FakeTarget) -> usize {
@@ -58,22 +80,23 @@ fn a_path_is_detached_under_io() {
 #[test]
 fn states_choose_the_path() {
     let (first, second, host, handle) = two(true);
-    let set = |target: &FakeTarget, state| {
-        target.set_namespaces(vec![(1, BLOCKS, state)]);
-        target.shared.event(ANA_CHANGED);
-    };
-    let states = || host.driver.io_paths(None).iter().map(|p| p.ana_state).collect::<Vec<_>>();
+    let set = |target: &FakeTarget, state| report(&host, target, state);
+    // The channel's own, since the listing changes before it.
+    let states = || seen(&host, |path| path.ana.get());
     set(&first, AnaState::NonOptimized);
-    host.until("the state", || states() == ["non_optimized", "optimized"]);
+    host.until("the state", || states() == [AnaState::NonOptimized, AnaState::Optimized]);
+    let listed = host.driver.io_paths(None);
+    let listed: Vec<_> = listed.iter().map(|path| path.ana_state).collect();
+    assert_eq!(listed, ["non_optimized", "optimized"]);
     assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
     assert_eq!((writes(&first), writes(&second)), (0, 1));
     set(&second, AnaState::Inaccessible);
-    host.until("the state", || states() == ["non_optimized", "inaccessible"]);
+    host.until("the state", || states() == [AnaState::NonOptimized, AnaState::Inaccessible]);
     assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
     assert_eq!((writes(&first), writes(&second)), (1, 1));
     // Nothing is accessible: I/O waits for a transition.
     set(&first, AnaState::Change);
-    host.until("the state", || states() == ["change", "inaccessible"]);
+    host.until("the state", || states() == [AnaState::Change, AnaState::Inaccessible]);
     let waiting = handle.write(host.buf(1, 3), 0, 1);
     set(&second, AnaState::Optimized);
     assert_eq!(host.reactor.block_on(waiting).status, NvmeStatus::SUCCESS);
@@ -115,8 +138,6 @@ fn io_goes_over_all_paths_in_turn() {
     let driver = Arc::clone(&host.driver);
     let policy = MultipathPolicy::RoundRobin;
     host.reactor.block_on(async move { driver.set_policy("dn1", policy).await }).unwrap();
-    let queues = || first.connected_queues() + second.connected_queues() == 2;
-    host.until("both queues", queues);
     assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
     for i in 0..10 {
         assert_eq!(host.write(&handle, 0, 1, i), NvmeStatus::SUCCESS);

@@ -1,7 +1,8 @@
 //! The checks of a common header, before anything else of the PDU has to be there.
 
 use super::error::{FatalError, FatalStatus};
-use super::pdu::{Pdu, PduType, flag, le32, offset};
+use super::pdu::{Pdu, PduType, le32, offset};
+use crate::nvme::spec::pdu::pdu_flag;
 use crate::nvme::tcp::digest::DIGEST_BYTES;
 
 /// Which end of the connection receives.
@@ -75,7 +76,7 @@ impl Shape {
         if !kind.has_digests() {
             return Self::plain(kind, header, plen);
         }
-        let header_digest = common[1] & flag::HEADER_DIGEST != 0;
+        let header_digest = common[1] & pdu_flag::HDGST != 0;
         if header_digest != rules.header_digest {
             return Err(FatalError::field(offset::FLAGS));
         }
@@ -123,7 +124,7 @@ impl Shape {
         if usize::from(common[3]) < headed || !pdo.is_multiple_of(rules.alignment_bytes) {
             return Err(FatalError::field(offset::PDO));
         }
-        let digest = common[1] & flag::DATA_DIGEST != 0;
+        let digest = common[1] & pdu_flag::DDGST != 0;
         if digest != rules.data_digest {
             return Err(FatalError::field(offset::FLAGS));
         }

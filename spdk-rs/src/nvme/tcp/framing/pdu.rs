@@ -1,7 +1,10 @@
 //! The PDUs by their content (section 3.6).
 
+use std::mem::offset_of;
+
 use zerocopy::FromBytes;
 
+use crate::nvme::spec::pdu::{self as wire, dgst, hlen, pdu_flag, pdu_type};
 use crate::nvme::spec::{Cqe, Sqe};
 
 /// The types of PDUs.
@@ -9,51 +12,47 @@ use crate::nvme::spec::{Cqe, Sqe};
 #[repr(u8)]
 pub enum PduType {
     /// Initialize connection request.
-    IcReq = 0x00,
+    IcReq = pdu_type::ICREQ,
     /// Initialize connection response.
-    IcResp = 0x01,
+    IcResp = pdu_type::ICRESP,
     /// The host ends the connection.
-    H2cTermReq = 0x02,
+    H2cTermReq = pdu_type::H2C_TERM_REQ,
     /// The controller ends the connection.
-    C2hTermReq = 0x03,
+    C2hTermReq = pdu_type::C2H_TERM_REQ,
     /// A command, with or without data.
-    CapsuleCmd = 0x04,
+    CapsuleCmd = pdu_type::CAPSULE_CMD,
     /// A completion.
-    CapsuleResp = 0x05,
+    CapsuleResp = pdu_type::CAPSULE_RESP,
     /// Data from the host.
-    H2cData = 0x06,
+    H2cData = pdu_type::H2C_DATA,
     /// Data from the controller.
-    C2hData = 0x07,
+    C2hData = pdu_type::C2H_DATA,
     /// Ready to transfer: the controller asks for data.
-    R2t = 0x09,
-}
-
-/// Bits of the flags in the common header.
-pub(super) mod flag {
-    /// A header digest follows the header.
-    pub(crate) const HEADER_DIGEST: u8 = 1 << 0;
-    /// A data digest follows the data.
-    pub(crate) const DATA_DIGEST: u8 = 1 << 1;
-    /// The last data PDU of a transfer.
-    pub(crate) const LAST: u8 = 1 << 2;
-    /// The command succeeded; no response follows.
-    pub(crate) const SUCCESS: u8 = 1 << 3;
+    R2t = pdu_type::R2T,
 }
 
 /// Offsets of header fields in bytes, as termination requests name them.
 pub(crate) mod offset {
-    pub(crate) const TYPE: u32 = 0;
-    pub(crate) const FLAGS: u32 = 1;
-    pub(crate) const HLEN: u32 = 2;
-    pub(crate) const PDO: u32 = 3;
-    pub(crate) const PLEN: u32 = 4;
-    pub(crate) const PFV: u32 = 8;
-    pub(crate) const PDA: u32 = 10;
-    pub(crate) const MAXH2CDATA: u32 = 12;
-    pub(crate) const CCCID: u32 = 8;
-    pub(crate) const TTAG: u32 = 10;
-    pub(crate) const DATAL: u32 = 16;
-    pub(crate) const R2TL: u32 = 16;
+    use super::{offset_of, wire};
+
+    /// Headers have at most 128 bytes.
+    #[expect(clippy::cast_possible_truncation, reason = "offsets are below 128")]
+    const fn small(offset: usize) -> u32 {
+        offset as u32
+    }
+
+    pub(crate) const TYPE: u32 = small(offset_of!(wire::CommonHeader, pdu_type));
+    pub(crate) const FLAGS: u32 = small(offset_of!(wire::CommonHeader, flags));
+    pub(crate) const HLEN: u32 = small(offset_of!(wire::CommonHeader, hlen));
+    pub(crate) const PDO: u32 = small(offset_of!(wire::CommonHeader, pdo));
+    pub(crate) const PLEN: u32 = small(offset_of!(wire::CommonHeader, plen));
+    pub(crate) const PFV: u32 = small(offset_of!(wire::IcReq, pfv));
+    pub(crate) const PDA: u32 = small(offset_of!(wire::IcReq, hpda));
+    pub(crate) const MAXH2CDATA: u32 = small(offset_of!(wire::IcResp, maxh2cdata));
+    pub(crate) const CCCID: u32 = small(offset_of!(wire::H2cData, cccid));
+    pub(crate) const TTAG: u32 = small(offset_of!(wire::H2cData, ttag));
+    pub(crate) const DATAL: u32 = small(offset_of!(wire::H2cData, datal));
+    pub(crate) const R2TL: u32 = small(offset_of!(wire::R2t, r2tl));
 }
 
 impl PduType {
@@ -61,15 +60,15 @@ impl PduType {
     #[must_use]
     pub const fn from_bits(bits: u8) -> Option<Self> {
         Some(match bits {
-            0x00 => Self::IcReq,
-            0x01 => Self::IcResp,
-            0x02 => Self::H2cTermReq,
-            0x03 => Self::C2hTermReq,
-            0x04 => Self::CapsuleCmd,
-            0x05 => Self::CapsuleResp,
-            0x06 => Self::H2cData,
-            0x07 => Self::C2hData,
-            0x09 => Self::R2t,
+            pdu_type::ICREQ => Self::IcReq,
+            pdu_type::ICRESP => Self::IcResp,
+            pdu_type::H2C_TERM_REQ => Self::H2cTermReq,
+            pdu_type::C2H_TERM_REQ => Self::C2hTermReq,
+            pdu_type::CAPSULE_CMD => Self::CapsuleCmd,
+            pdu_type::CAPSULE_RESP => Self::CapsuleResp,
+            pdu_type::H2C_DATA => Self::H2cData,
+            pdu_type::C2H_DATA => Self::C2hData,
+            pdu_type::R2T => Self::R2t,
             _ => return None,
         })
     }
@@ -77,11 +76,15 @@ impl PduType {
     /// The bytes of its header (HLEN), without digest and padding.
     #[must_use]
     pub const fn header_bytes(self) -> usize {
-        match self {
-            Self::IcReq | Self::IcResp => 128,
-            Self::CapsuleCmd => 72,
-            _ => 24,
-        }
+        let bytes = match self {
+            Self::IcReq | Self::IcResp => hlen::IC,
+            Self::H2cTermReq | Self::C2hTermReq => hlen::TERM_REQ,
+            Self::CapsuleCmd => hlen::CAPSULE_CMD,
+            Self::CapsuleResp => hlen::CAPSULE_RESP,
+            Self::H2cData | Self::C2hData => hlen::DATA,
+            Self::R2t => hlen::R2T,
+        };
+        bytes as usize
     }
 
     /// Whether it has digests when they were agreed on: all but those that come before the
@@ -186,60 +189,66 @@ pub enum Pdu {
     R2t(R2t),
 }
 
-pub(super) fn le16(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..at + 2).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]))
-}
-
 pub(super) fn le32(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+/// The header at the start of bytes that are as long, which the caller has checked.
+fn header_of<T: FromBytes>(bytes: &[u8]) -> T {
+    T::read_from_prefix(bytes).map_or_else(|_| T::new_zeroed(), |(header, _)| header)
 }
 
 impl Pdu {
     /// Reads a header of `kind`, whose length was checked.
     pub(super) fn read(kind: PduType, header: &[u8]) -> Self {
-        let flags = header.get(1).copied().unwrap_or(0);
-        let byte = |at: usize| header.get(at).copied().unwrap_or(0);
         match kind {
-            PduType::IcReq => Self::IcReq(IcReq {
-                pfv: le16(header, 8),
-                hpda: byte(10),
-                header_digest: byte(11) & 1 != 0,
-                data_digest: byte(11) & 2 != 0,
-                maxr2t: le32(header, 12),
-            }),
-            PduType::IcResp => Self::IcResp(IcResp {
-                pfv: le16(header, 8),
-                cpda: byte(10),
-                header_digest: byte(11) & 1 != 0,
-                data_digest: byte(11) & 2 != 0,
-                maxh2cdata: le32(header, 12),
-            }),
+            PduType::IcReq => {
+                let request: wire::IcReq = header_of(header);
+                Self::IcReq(IcReq {
+                    pfv: request.pfv.get(),
+                    hpda: request.hpda,
+                    header_digest: request.dgst & dgst::HEADER != 0,
+                    data_digest: request.dgst & dgst::DATA != 0,
+                    maxr2t: request.maxr2t.get(),
+                })
+            }
+            PduType::IcResp => {
+                let response: wire::IcResp = header_of(header);
+                Self::IcResp(IcResp {
+                    pfv: response.pfv.get(),
+                    cpda: response.cpda,
+                    header_digest: response.dgst & dgst::HEADER != 0,
+                    data_digest: response.dgst & dgst::DATA != 0,
+                    maxh2cdata: response.maxh2cdata.get(),
+                })
+            }
             PduType::H2cTermReq | PduType::C2hTermReq => {
-                // FEI is not aligned to its size.
-                Self::TermReq(TermReq { fes: le16(header, 8), fei: le32(header, 10) })
+                let request: wire::TermReq = header_of(header);
+                Self::TermReq(TermReq { fes: request.fes.get(), fei: request.fei.get() })
             }
-            PduType::CapsuleCmd => {
-                let sqe = header.get(8..).and_then(|rest| Sqe::read_from_prefix(rest).ok());
-                Self::Command(sqe.map_or_else(Sqe::default, |(sqe, _)| sqe))
+            PduType::CapsuleCmd => Self::Command(header_of::<wire::CapsuleCmd>(header).sqe),
+            PduType::CapsuleResp => Self::Response(header_of::<wire::CapsuleResp>(header).cqe),
+            // Both have the same fields; the tag is reserved in C2HData.
+            PduType::H2cData | PduType::C2hData => {
+                let data: wire::H2cData = header_of(header);
+                Self::Data(DataPdu {
+                    cccid: data.cccid.get(),
+                    ttag: data.ttag.get(),
+                    datao: data.datao.get(),
+                    datal: data.datal.get(),
+                    last: data.header.has(pdu_flag::LAST),
+                    success: kind == PduType::C2hData && data.header.has(pdu_flag::SUCCESS),
+                })
             }
-            PduType::CapsuleResp => {
-                let cqe = header.get(8..).and_then(|rest| Cqe::read_from_prefix(rest).ok());
-                Self::Response(cqe.map_or_else(Cqe::default, |(cqe, _)| cqe))
+            PduType::R2t => {
+                let request: wire::R2t = header_of(header);
+                Self::R2t(R2t {
+                    cccid: request.cccid.get(),
+                    ttag: request.ttag.get(),
+                    offset: request.r2to.get(),
+                    length: request.r2tl.get(),
+                })
             }
-            PduType::H2cData | PduType::C2hData => Self::Data(DataPdu {
-                cccid: le16(header, 8),
-                ttag: le16(header, 10),
-                datao: le32(header, 12),
-                datal: le32(header, 16),
-                last: flags & flag::LAST != 0,
-                success: kind == PduType::C2hData && flags & flag::SUCCESS != 0,
-            }),
-            PduType::R2t => Self::R2t(R2t {
-                cccid: le16(header, 8),
-                ttag: le16(header, 10),
-                offset: le32(header, 12),
-                length: le32(header, 16),
-            }),
         }
     }
 }

@@ -3,7 +3,8 @@
 use zerocopy::IntoBytes;
 
 use super::error::FatalError;
-use super::pdu::{DataPdu, IcReq, IcResp, PduType, R2t, flag};
+use super::pdu::{DataPdu, IcReq, IcResp, PduType, R2t};
+use crate::nvme::spec::pdu::pdu_flag;
 use crate::nvme::spec::{Cqe, Sqe};
 use crate::nvme::tcp::digest::{Crc32c, DIGEST_BYTES};
 
@@ -70,8 +71,8 @@ impl Framer {
         out[12..16].copy_from_slice(&data.datao.to_le_bytes());
         out[16..20].copy_from_slice(&data.datal.to_le_bytes());
         out[20..24].fill(0);
-        let last = if data.last { flag::LAST } else { 0 };
-        let success = if data.success { flag::SUCCESS } else { 0 };
+        let last = if data.last { pdu_flag::LAST } else { 0 };
+        let success = if data.success { pdu_flag::SUCCESS } else { 0 };
         self.finish(kind, last | success, data.datal, out)
     }
 
@@ -137,7 +138,7 @@ impl Framer {
     fn finish(&self, kind: PduType, flags: u8, data: u32, out: &mut HeaderSpace) -> usize {
         let header = kind.header_bytes();
         let headed = header + if self.header_digest { DIGEST_BYTES } else { 0 };
-        let mut flags = flags | if self.header_digest { flag::HEADER_DIGEST } else { 0 };
+        let mut flags = flags | if self.header_digest { pdu_flag::HDGST } else { 0 };
         // The alignment is at most 128 and the header at most 76, so 128 is enough.
         let (mut before, mut pdo, mut behind) = (headed, 0_u8, 0);
         if data != 0 {
@@ -145,7 +146,7 @@ impl Framer {
             before = headed.next_multiple_of(alignment.clamp(4, 128));
             pdo = u8::try_from(before).unwrap_or(u8::MAX);
             if self.data_digest {
-                flags |= flag::DATA_DIGEST;
+                flags |= pdu_flag::DDGST;
                 behind = 4;
             }
         }

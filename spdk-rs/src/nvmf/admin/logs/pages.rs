@@ -9,13 +9,12 @@ use super::super::{AdminQueue, capabilities, identify};
 use crate::NvmeStatus;
 use crate::bdev::{IoStats, IoType};
 use crate::nvme::spec::log::{
-    AnaGroupDescriptor, AnaLogHeader, AnaState as ToldState, ChangedNamespaces, CommandEffects,
+    AnaGroupDescriptor, AnaLogHeader, AnaState, ChangedNamespaces, CommandEffects,
     CommandsSupportedAndEffects, FirmwareSlots, GetLogPage, ReservationNotification, SmartHealth,
     SupportedLogPage, SupportedLogPages, ana_lsp, lid,
 };
 use crate::nvme::spec::opcode::{FABRICS, admin as opcode, nvm};
 use crate::nvme::spec::{NSID_ALL, text};
-use crate::nvmf::core_view::AnaState;
 use crate::nvmf::discovery;
 
 /// Bytes of a data unit of the SMART page.
@@ -130,10 +129,9 @@ fn ana(admin: &AdminQueue, groups_only: bool) -> Result<Vec<u8>, NvmeStatus> {
     for (group, nsids) in groups {
         // A listener that is being removed leads nowhere.
         let state = states.map_or(AnaState::Inaccessible, |one| one.ana.of(group));
-        let told = ToldState::from_bits(state as u8).unwrap_or(ToldState::Inaccessible);
         let nsids = if groups_only { Vec::new() } else { nsids };
         let count = u32::try_from(nsids.len()).unwrap_or(0);
-        let descriptor = AnaGroupDescriptor::new(group, count, changes, told);
+        let descriptor = AnaGroupDescriptor::new(group, count, changes, state);
         page.extend_from_slice(descriptor.as_bytes());
         page.extend(nsids.iter().flat_map(|nsid| nsid.to_le_bytes()));
     }

@@ -159,3 +159,24 @@ fn discovery_names_what_the_host_may_see() {
     let header = log(&host, GetLogPage::new(lid::DISCOVERY, 16)).unwrap();
     assert_eq!(header[8], 2);
 }
+
+#[test]
+fn io_that_failed_is_in_the_error_log() {
+    let bench = Bench::new();
+    let (host, controller) = bench.admin();
+    let io = bench.io(controller.cntlid(), 5);
+    let sqe = Sqe::new(nvm::READ, 77);
+    assert_eq!(io.run(sqe).0, NvmeStatus::INVALID_NAMESPACE);
+    bench.settle();
+    let page = log(&host, GetLogPage::new(lid::ERROR, 64)).unwrap();
+    let entry = ErrorEntry::read_from_bytes(&page).unwrap();
+    assert_eq!((entry.error_count.get(), entry.sqid.get(), entry.nsid.get()), (1, 5, 77));
+    assert_eq!(entry.opcode, nvm::READ);
+    assert_eq!(entry.status.get() >> 1, NvmeStatus::INVALID_NAMESPACE.bits());
+    // More than fit on the way are counted.
+    let cids: Vec<_> = (0..100).map(|_| io.send(sqe, &[], 0)).collect();
+    cids.into_iter().for_each(|cid| drop(io.wait(cid)));
+    bench.settle();
+    let smart = log(&host, GetLogPage::new(lid::SMART, 512)).unwrap();
+    assert_eq!(SmartHealth::read_from_bytes(&smart).unwrap().error_entries.get(), 101);
+}

@@ -100,6 +100,8 @@ impl ControllerService for Control {
         request.complete(NvmeStatus::SUCCESS, 9, IoBuf::None);
     }
 
+    fn failed(&self, _: FailedCommand) {}
+
     fn closing(&self, _: &Rc<Qpair>) {
         self.log.borrow_mut().push("closing");
         self.kept.borrow_mut().clear();

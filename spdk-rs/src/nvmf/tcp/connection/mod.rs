@@ -22,10 +22,12 @@ use crate::nvme::tcp::framing::{
     FatalError, Framer, HEADER_SPACE_BYTES, IcReq, IcResp, Pdu, PduType, ReceiveRules, Receiver,
     Role, Step,
 };
+use crate::nvmf::log_budget;
 use crate::nvmf::qpair::Qpair;
 use crate::nvmf::service::TargetService;
 use crate::nvmf::transport::{
-    ConnectionInfo, DisconnectReason, ListenerId, QpairTransport, TransportKind,
+    ADMIN_QUEUE_ENTRIES, ConnectionInfo, DisconnectReason, ListenerId, QpairTransport,
+    TransportKind,
 };
 
 /// Bytes of the buffer for headers and what comes with them.
@@ -112,7 +114,9 @@ impl Connection {
         listener: ListenerId,
         socket: Socket,
     ) {
-        let depth = usize::try_from(group.shared.options.queue_depth_max).unwrap_or(usize::MAX);
+        // It may become an admin queue.
+        let depth = group.shared.options.queue_depth_max.max(ADMIN_QUEUE_ENTRIES.into());
+        let depth = usize::try_from(depth).unwrap_or(usize::MAX);
         let now = group.reactor.now();
         let connection = Rc::new_cyclic(|this| Self {
             this: Weak::clone(this),
@@ -140,7 +144,7 @@ impl Connection {
             opened: now,
             progress: Cell::new(now),
         });
-        let room = depth.clamp(32, 1024);
+        let room = depth.min(1024);
         let options = StreamOptions { copy_bytes: room * 64, pieces: room * 4 };
         let handler: Rc<dyn StreamHandler> = Rc::<Self>::clone(&connection);
         match Stream::open(&group.reactor, socket, &options, handler) {
@@ -150,7 +154,9 @@ impl Connection {
                 group.watch();
             }
             Err(error) => {
-                tracing::warn!(peer = %connection.peer, %error, "a connection was refused");
+                if log_budget::allows(&group.reactor) {
+                    tracing::warn!(peer = %connection.peer, %error, "a connection was refused");
+                }
                 group.shared.left(group.index);
             }
         }
@@ -195,7 +201,9 @@ impl Connection {
             Pdu::IcReq(request) => self.greet(request),
             Pdu::TermReq(request) => {
                 let (fes, fei) = (request.fes, request.fei);
-                tracing::warn!(peer = %self.peer, fes, fei, "the host ends the connection");
+                if log_budget::allows(&self.group.reactor) {
+                    tracing::warn!(peer = %self.peer, fes, fei, "the host ends the connection");
+                }
                 self.end();
                 Ok(())
             }
@@ -273,7 +281,9 @@ impl Connection {
         if !self.is_open() {
             return;
         }
-        tracing::warn!(peer = %self.peer, %error, "the connection is terminated");
+        if log_budget::allows(&self.group.reactor) {
+            tracing::warn!(peer = %self.peer, %error, "the connection is terminated");
+        }
         self.group.shared.terminated();
         if let Some(stream) = self.stream.get() {
             let mut out = [0; HEADER_SPACE_BYTES];
@@ -312,7 +322,9 @@ impl Connection {
         let now = self.group.reactor.now();
         if self.queue_size() == 0 {
             if now.saturating_sub(self.opened) > self.group.connect_ticks {
-                tracing::info!(peer = %self.peer, "a connection without Connect is ended");
+                if log_budget::allows(&self.group.reactor) {
+                    tracing::info!(peer = %self.peer, "a connection without Connect is ended");
+                }
                 self.end();
             }
             return true;
@@ -325,7 +337,9 @@ impl Connection {
             return false;
         }
         if now.saturating_sub(self.progress.get()) > self.group.data_ticks {
-            tracing::info!(peer = %self.peer, "a connection that does not get on is ended");
+            if log_budget::allows(&self.group.reactor) {
+                tracing::info!(peer = %self.peer, "a connection that does not get on is ended");
+            }
             self.end();
         }
         true
@@ -389,7 +403,9 @@ impl QpairTransport for Connection {
         match why {
             DisconnectReason::QueueOverrun => self.fatal(FatalError::SEQUENCE),
             _ => {
-                tracing::info!(peer = %self.peer, ?why, "the target ends a connection");
+                if log_budget::allows(&self.group.reactor) {
+                    tracing::info!(peer = %self.peer, ?why, "the target ends a connection");
+                }
                 self.end();
             }
         }

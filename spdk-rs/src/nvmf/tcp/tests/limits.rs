@@ -221,3 +221,24 @@ fn connections_are_spread_over_the_reactors() {
     assert_eq!([shared.choose(), shared.choose()], [1, 1]);
     assert_eq!((shared.stats().accepted, shared.stats().current), (8, 6));
 }
+
+#[test]
+fn an_admin_queue_may_be_larger_than_the_transports_depth() {
+    let rig = Rig::new(TcpOptions { queue_depth_max: 8, ..TcpOptions::default() });
+    let (mut admin, cntlid) = rig.admin(PLAIN);
+    // All of its 31 commands at once.
+    let mut sqe = crate::nvme::spec::Sqe::new(0x06, 0);
+    sqe.cdw10.set(1);
+    let all: Vec<_> = (0..31).map(|_| admin.submit_moved(sqe, 4096)).collect();
+    for cid in all {
+        assert_eq!(admin.data(cid).len(), 4096);
+    }
+    let mut io = Host::greeted(rig.address, PLAIN, 0);
+    let status = io.connect(1, 8, cntlid).unwrap_err();
+    assert_eq!(status.bits(), 0x4182, "an I/O queue may not");
+    let mut io = Host::greeted(rig.address, PLAIN, 0);
+    io.connect(1, 7, cntlid).ok().unwrap();
+    io.check();
+    drop((admin, io));
+    rig.end();
+}

@@ -66,7 +66,6 @@ impl Connection {
             _ => given.cntlid.get(),
         };
         self.cntlid = cntlid;
-        self.shared.queues.fetch_add(usize::from(self.qid != 0), SeqCst);
         self.respond(sqe.cid.get(), NvmeStatus::SUCCESS, cntlid.into())
     }
 
@@ -77,7 +76,10 @@ impl Connection {
                 Some(data) => self.answer_data(sqe, &data),
                 None => self.respond(cid, NvmeStatus::INVALID_NAMESPACE, 0),
             },
-            admin::SET_FEATURES => self.respond(cid, NvmeStatus::SUCCESS, 0x0003_0003),
+            admin::SET_FEATURES => {
+                let more = u64::from(self.shared.queues.load(SeqCst)) - 1;
+                self.respond(cid, NvmeStatus::SUCCESS, more << 16 | more)
+            }
             admin::GET_LOG_PAGE => {
                 let page = self.log_page(sqe);
                 self.answer_data(sqe, &page)

@@ -40,6 +40,8 @@ pub(super) struct Connection {
     pub(super) deaf: bool,
     /// Commands that came while data of another one were waited for.
     pub(super) backlog: VecDeque<(Sqe, Vec<u8>)>,
+    /// How the first command of a fused pair ended, when it was the last one.
+    pub(super) first: Option<NvmeStatus>,
 }
 
 impl Connection {
@@ -63,6 +65,7 @@ impl Connection {
             fatal,
             deaf,
             backlog,
+            first: None,
         }
     }
 

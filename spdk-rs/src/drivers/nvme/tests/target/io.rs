@@ -3,7 +3,7 @@
 use crate::NvmeStatus;
 use crate::nvme::spec::nvm::BlockCommand;
 use crate::nvme::spec::opcode::nvm;
-use crate::nvme::spec::{Cqe, SglKind, Sqe};
+use crate::nvme::spec::{Cqe, FusedPart, SglKind, Sqe};
 use crate::nvme::tcp::framing::{
     DataPdu, FatalError, FatalStatus, Framer, HEADER_SPACE_BYTES, HeaderSpace, PduType, R2t,
 };
@@ -126,6 +126,7 @@ impl Connection {
         if has_blocks && from + len > lock(&self.shared.data).len() {
             return self.respond(cid, NvmeStatus::LBA_OUT_OF_RANGE, 0);
         }
+        let first = self.first.take();
         let data = match sqe.opcode {
             nvm::WRITE | nvm::COMPARE if sqe.dptr.kind() == SglKind::Transport => {
                 self.fetch(sqe, len)?
@@ -133,6 +134,10 @@ impl Connection {
             _ => data,
         };
         let status = match sqe.opcode {
+            _ if sqe.fused() == FusedPart::Second && first != Some(NvmeStatus::SUCCESS) => {
+                let failed = first.map(|_| NvmeStatus::ABORTED_FAILED_FUSED);
+                failed.unwrap_or(NvmeStatus::ABORTED_MISSING_FUSED)
+            }
             nvm::READ => {
                 let found = lock(&self.shared.data)[from..from + len].to_vec();
                 return self.answer_data(sqe, &found);
@@ -151,6 +156,7 @@ impl Connection {
             nvm::COMPARE | nvm::FLUSH | nvm::DATASET_MANAGEMENT => NvmeStatus::SUCCESS,
             _ => NvmeStatus::INVALID_OPCODE,
         };
+        self.first = (sqe.fused() == FusedPart::First).then_some(status);
         self.respond(cid, status, 0)
     }
 

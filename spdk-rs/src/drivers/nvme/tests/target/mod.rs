@@ -100,7 +100,8 @@ pub(super) struct Shared {
     pub(super) in_capsule: AtomicUsize,
     /// Its namespaces have other names than those of other targets.
     pub(super) foreign: AtomicBool,
-    queues: AtomicUsize,
+    /// I/O queues that a controller grants, at least 1.
+    pub(super) queues: AtomicU16,
 }
 
 /// A request for an event: its connection, its command, and how to frame the answer.
@@ -141,6 +142,11 @@ impl Shared {
         }
     }
 
+    /// Whether a host waits for events.
+    pub(super) fn is_listened_to(&self) -> bool {
+        !lock(&self.waiting).is_empty()
+    }
+
     /// Reports an event to every host that waits.
     pub(super) fn event(&self, result: u32) {
         for (stream, cid, framer) in lock(&self.waiting).drain(..) {
@@ -179,7 +185,7 @@ impl FakeTarget {
             next_cntlid: AtomicU16::new(1),
             in_capsule: AtomicUsize::new(4096),
             foreign: AtomicBool::new(false),
-            queues: AtomicUsize::new(0),
+            queues: AtomicU16::new(4),
         });
         let own = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
@@ -210,11 +216,6 @@ impl FakeTarget {
 
     pub(super) fn set_log(&self, log: Vec<SocketAddr>) {
         *lock(&self.shared.log) = log;
-    }
-
-    /// How many I/O queues were connected so far.
-    pub(super) fn connected_queues(&self) -> usize {
-        self.shared.queues.load(SeqCst)
     }
 
     /// Ends the target: its port refuses connections when this returns.

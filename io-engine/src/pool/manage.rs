@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use serde::Serialize;
+use spdk_rs::env::Clock;
 use spdk_rs::reactor::Reactor;
 use uuid::Uuid;
 
@@ -188,7 +189,7 @@ impl Pool {
         }
         let dataset = self.add(VolumeRecord {
             id: self.take_id(),
-            uuid: options.uuid.unwrap_or_else(Uuid::new_v4),
+            uuid: options.uuid.unwrap_or_else(new_uuid),
             name: name.to_owned(),
             snapshot: false,
             state: DatasetState::Live,
@@ -233,7 +234,7 @@ impl Pool {
         }
         let record = VolumeRecord {
             id: self.take_id(),
-            uuid: Uuid::new_v4(),
+            uuid: new_uuid(),
             name: name.to_owned(),
             snapshot: true,
             txn: self.journal.take_txn(),
@@ -268,7 +269,7 @@ impl Pool {
         self.check_room(4)?;
         let clone = self.add(VolumeRecord {
             id: self.take_id(),
-            uuid: Uuid::new_v4(),
+            uuid: new_uuid(),
             name: name.to_owned(),
             snapshot: false,
             read_only: false,
@@ -512,6 +513,18 @@ impl Pool {
         let idle: &Cell<bool> = &self.reaping;
         self.reaped.until(|| (!idle.get()).then_some(())).await;
         self.checkpoint().await
+    }
+}
+
+/// A UUID for something new: random, but by the reactor's seed in virtual time, so that such a run
+/// repeats bit for bit.
+fn new_uuid() -> Uuid {
+    match Reactor::current() {
+        Some(reactor) if matches!(reactor.clock(), Clock::Virtual(_)) => {
+            let random = u128::from(reactor.random()) << 64 | u128::from(reactor.random());
+            uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
+        }
+        _ => Uuid::new_v4(),
     }
 }
 

@@ -62,7 +62,7 @@ pub fn examine(defect: Defect<'_>, effort: Effort) -> Verdict {
     let mut totals = Totals::default();
     let Defect { name, kind, passes_without } = defect;
     // A short look at each kind comes before a long one.
-    for share in [20, 1] {
+    for share in [8, 1] {
         for profile in [Profile::Everything, Profile::Damage, Profile::Faults] {
             let mut job = Search {
                 kind,

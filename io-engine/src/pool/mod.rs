@@ -43,6 +43,7 @@ mod manager;
 pub mod mutant;
 mod open;
 mod reaper;
+mod resize;
 mod scrub;
 mod space;
 mod stats;

@@ -6,6 +6,7 @@
 //! * [`bdevio`]: the cases, as functions over a [`fixture::Dut`].
 //! * [`model`]: random I/O against a shadow copy.
 //! * [`nvmf`]: a target and an initiator over loopback.
+//! * [`power_cut`]: a load on a pool, and what a loss of power could have left of it.
 //! * [`faulty`]: a driver that holds, reorders, fails and loses I/O as it is told to.
 //! * [`protocol_fuzz`]: an NVMe/TCP host that breaks one thing at a time.
 
@@ -18,5 +19,6 @@ pub mod fixture;
 pub mod ledger;
 pub mod model;
 pub mod nvmf;
+pub mod power_cut;
 pub mod protocol_fuzz;
 pub mod rng;

@@ -205,6 +205,8 @@ impl Pool {
         let mut id = dataset.parent.get();
         let datasets = self.datasets.borrow();
         while let Some(parent) = datasets.get(&id) {
+            // The cursor stops at the size; the node that holds it reaches further.
+            let end = end.min(parent.size_blocks.get());
             let passed =
                 parent.state.get() == layout::DatasetState::Deleting && end <= parent.cursor.get();
             if !passed {

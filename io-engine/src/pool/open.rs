@@ -308,7 +308,7 @@ impl Pool {
         let leaves = self.trees.leaves(&self.device, dataset, extent.offset, end).await?;
         let ptrs = extent.ptrs(txn);
         for (block, ptr) in (extent.offset..end).zip(ptrs) {
-            self.map_block(dataset, block, ptr, &leaves, txn);
+            self.map_block(dataset, block, ptr, &leaves, txn, !Mutant::ReplayLeaks.is_on());
         }
         Ok(())
     }

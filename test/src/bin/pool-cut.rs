@@ -71,7 +71,9 @@ fn set_mutant(name: &str) -> Result<()> {
 
 #[cfg(not(feature = "pool-mutants"))]
 fn set_mutant(name: &str) -> Result<()> {
-    bail!("mutant '{name}': this build has no mutants; there are some with `--features pool-mutants`")
+    bail!(
+        "mutant '{name}': this build has no mutants; there are some with `--features pool-mutants`"
+    )
 }
 
 fn run_load(device: &str, duration: Duration, seed: u64) -> Result<()> {

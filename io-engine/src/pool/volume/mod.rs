@@ -162,7 +162,8 @@ impl Pool {
         })
     }
 
-    /// Maps a block and frees what it was mapped to, if no snapshot holds that.
+    /// Maps a block and frees what it was mapped to, if no snapshot holds that. That it does not
+    /// free is for a mutant.
     pub(super) fn map_block(
         &self,
         dataset: &Dataset,
@@ -170,6 +171,7 @@ impl Pool {
         ptr: BlockPtr,
         leaves: &[Leaf],
         txn: u64,
+        frees: bool,
     ) {
         let first = leaves.first().map_or(0, |(index, _)| *index);
         let at = (block >> FANOUT_BITS).saturating_sub(first);
@@ -178,7 +180,7 @@ impl Pool {
         let prev = |end| self.prev(dataset, end);
         let old = self.trees.map(dataset, block, ptr, found, txn, prev);
         let own = old.birth() > prev(block + 1) || Mutant::FreeSnapshotBlocks.is_on();
-        if !old.is_hole() && own {
+        if !old.is_hole() && own && frees {
             self.space.free(old.address(), 1);
         }
     }

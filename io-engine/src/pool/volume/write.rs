@@ -162,7 +162,7 @@ impl Pool {
             };
             let Some(leaves) = leaves.iter().find(covers) else { continue };
             for (block, ptr) in (extent.offset..).zip(extent.ptrs(txn)) {
-                self.map_block(dataset, block, ptr, leaves, txn);
+                self.map_block(dataset, block, ptr, leaves, txn, true);
             }
         }
     }

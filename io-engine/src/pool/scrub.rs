@@ -160,10 +160,7 @@ impl Pool {
                 }
                 let before = self.scrub.status.borrow().scrubbed_bytes;
                 let next = self.scrub_piece(&dataset, at).await;
-                let mut status = self.scrub.status.borrow_mut();
-                status.passed_bytes += (next - at) * BLOCK_BYTES as u64;
-                let bytes = status.scrubbed_bytes - before;
-                drop(status);
+                let bytes = self.passed((next - at) * BLOCK_BYTES as u64) - before;
                 at = next;
                 if !self.pace(bytes, bytes_per_sec).await {
                     return false;
@@ -171,6 +168,13 @@ impl Pool {
             }
         }
         true
+    }
+
+    /// Notes what was passed; returns what was read so far.
+    fn passed(&self, bytes: u64) -> u64 {
+        let mut status = self.scrub.status.borrow_mut();
+        status.passed_bytes += bytes;
+        status.scrubbed_bytes
     }
 
     fn scrub_ends(&self) -> bool {

@@ -88,7 +88,7 @@ impl PoolManager {
         Self {
             registry: Arc::clone(registry),
             reactors: reactors.to_vec(),
-            pools: Mutex::default(),
+            pools: Default::default(),
             moving: futures::lock::Mutex::new(()),
             next_key: AtomicU64::new(1),
         }
@@ -246,8 +246,8 @@ impl PoolManager {
             write_blocks_max: opened.write_blocks_max,
             read_only,
             cache_bytes,
-            desc: Mutex::new(Some(desc)),
-            devices: Mutex::default(),
+            desc: Some(desc).into(),
+            devices: Default::default(),
             changing: futures::lock::Mutex::new(()),
         });
         if let Err(error) = self.follow(&pool).await {

@@ -107,7 +107,7 @@ impl PoolManager {
         }
         let volumes = pool.call(async |pool| Ok(pool.volumes())).await?;
         let found = volumes.into_iter().find(|volume| volume.name == name);
-        found.ok_or_else(|| ManagerError::NoSuchVolume { name: device })
+        found.ok_or(ManagerError::NoSuchVolume { name: device })
     }
 
     /// Deletes a volume or snapshot that nobody has open.

@@ -25,6 +25,8 @@ const FIXED_SLOTS: u32 = 256;
 /// A token has 48 bits; the client's number is above it in the user data.
 const TOKEN_BITS: u32 = 48;
 const TOKEN_MASK: u64 = (1 << TOKEN_BITS) - 1;
+/// The token of the ring's own watch of an epoll set; 0 is the bell's.
+const GUESTS_TOKEN: u64 = 1;
 
 /// How many requests to hand to the kernel at once while a device works on `in_flight` others.
 ///
@@ -46,6 +48,8 @@ pub struct ReactorRing {
     in_flight: Cell<usize>,
     /// The client whose entries are not counted, see [`ReactorRing::push_late`].
     late_client: Cell<u16>,
+    /// Whether the kernel watches the descriptors that the ring does not know.
+    guests_watched: Cell<bool>,
     free_files: RefCell<Vec<u32>>,
     /// Where the arena is, when it could be registered: buffer `i` is its `i`th gibibyte.
     fixed_arena: Cell<Option<(usize, usize)>>,
@@ -89,6 +93,7 @@ impl ReactorRing {
             features,
             in_flight: Cell::new(0),
             late_client: Cell::new(Self::INTERNAL_CLIENT),
+            guests_watched: Cell::new(false),
             free_files: RefCell::new(free_files),
             fixed_arena: Cell::new(None),
             memory: memory.clone(),
@@ -231,7 +236,10 @@ impl ReactorRing {
         for cqe in &batch[..found] {
             let client = u16::try_from(cqe.user_data >> TOKEN_BITS).unwrap_or(u16::MAX);
             if client == Self::INTERNAL_CLIENT {
-                self.bell_rang(cqe.has_more());
+                match cqe.user_data & TOKEN_MASK {
+                    GUESTS_TOKEN => self.guests_watched.set(false),
+                    _ => self.bell_rang(cqe.has_more()),
+                }
             } else {
                 if !cqe.has_more() && client != self.late_client.get() {
                     self.in_flight.set(self.in_flight.get().saturating_sub(1));
@@ -255,6 +263,17 @@ impl ReactorRing {
         }
     }
 
+    /// Has the next wait end when something in an epoll set becomes ready.
+    pub(super) fn watch_guests(&self, epoll: std::os::fd::RawFd) {
+        if self.guests_watched.get() {
+            return;
+        }
+        let user_data = u64::from(Self::INTERNAL_CLIENT) << TOKEN_BITS | GUESTS_TOKEN;
+        let watched = self.ring.borrow_mut().poll_once(epoll, nix::libc::POLLIN, user_data);
+        // A full ring has completions on their way, which end the wait as well.
+        self.guests_watched.set(watched.is_ok());
+    }
+
     fn bell_rang(&self, still_armed: bool) {
         // It fails only when the descriptor is not one, and it is ours.
         let _ = self.mailbox.bell().drain();
@@ -270,18 +289,5 @@ impl ReactorRing {
         if let Err(error) = waited {
             tracing::debug!(%error, "io_uring_enter");
         }
-    }
-
-    /// Submits what is queued, before a wait on something else.
-    pub(super) fn flush(&self) {
-        let mut ring = self.ring.borrow_mut();
-        if ring.queued() != 0 {
-            self.enter(&mut ring);
-        }
-    }
-
-    /// The ring's descriptor, readable when there are completions.
-    pub(super) fn raw_fd(&self) -> std::os::fd::RawFd {
-        self.ring.borrow().as_raw_fd()
     }
 }

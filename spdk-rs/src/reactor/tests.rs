@@ -271,3 +271,67 @@ fn a_core_that_does_not_exist_is_refused_by_number() {
     let RuntimeError::Cores(source) = error else { panic!("{error}") };
     assert!(source.to_string().contains("4000"), "{source}");
 }
+
+/// Tells when something completed.
+struct Told(Cell<bool>);
+
+impl CompletionClient for Told {
+    fn completed(&self, _: u64, _: i32, _: u32) {
+        self.0.set(true);
+    }
+}
+
+/// A descriptor of somebody else (kernel AIO has one) must not make a sleeping reactor deaf to its
+/// own ring, nor the other way round.
+#[test]
+fn a_reactor_with_a_watched_descriptor_is_woken_by_both() {
+    use std::io::{Read as _, Write as _};
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+
+    let reactor = real_reactor(true);
+    let Some(ring) = reactor.ring() else { return };
+    let told = Rc::new(Told(Cell::new(false)));
+    let same: Rc<dyn CompletionClient> = Rc::<Told>::clone(&told);
+    let client = reactor.add_client(same).unwrap();
+    let (mut guest, mut guest_writer) = std::io::pipe().unwrap();
+    reactor.watch(guest.as_fd()).unwrap();
+    for _ in 0..20 {
+        let (own, mut writer) = std::io::pipe().unwrap();
+        let user_data = ReactorRing::user_data(client, 7);
+        assert!(ring.push_late(|ring| ring.poll_once(own.as_raw_fd(), 1, user_data).is_ok()));
+        let thread = std::thread::spawn(move || {
+            // Long after the reactor has fallen asleep.
+            std::thread::park_timeout(Duration::from_millis(20));
+            writer.write_all(&[1]).unwrap();
+            writer
+        });
+        turn_until(&reactor, || told.0.replace(false), "the ring");
+        drop(thread.join());
+    }
+    let before = reactor.handle().stats().sleeps;
+    let thread = std::thread::spawn(move || {
+        std::thread::park_timeout(Duration::from_millis(20));
+        guest_writer.write_all(&[1]).unwrap();
+        guest_writer
+    });
+    // One sleep at the least, and the one that the guest ends.
+    turn_until(&reactor, || reactor.handle().stats().sleeps > before, "the guest");
+    drop(thread.join());
+    guest.read_exact(&mut [0]).unwrap();
+    reactor.unwatch(guest.as_fd());
+}
+
+/// Runs turns until something is so; a sleep without end is ended by the test's own time limit.
+fn turn_until(reactor: &Rc<Reactor>, done: impl Fn() -> bool, what: &str) {
+    let limit = Clock::Real.ticks() + Clock::Real.ticks_in(Duration::from_secs(20));
+    // A timer, so that a deaf reactor wakes and the test can say so.
+    let timer = Rc::clone(reactor);
+    reactor.spawn("limit", async move {
+        sleep(Duration::from_secs(21)).await;
+        drop(timer);
+    });
+    while !done() {
+        assert!(Clock::Real.ticks() < limit, "{what} did not wake the reactor");
+        reactor.turn();
+    }
+}

@@ -1,4 +1,8 @@
-//! Where a reactor sleeps: on its ring, or on epoll when other descriptors can wake it too.
+//! Where a reactor sleeps: on its ring, or on epoll where there is none. Descriptors that the ring does
+//! not know are in the epoll set, and the ring watches that.
+//!
+//! It is not the other way round, because a ring with deferred completions (`IORING_SETUP_DEFER_TASKRUN`)
+//! makes none while its thread waits elsewhere: its descriptor stays silent.
 
 use std::cell::Cell;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -15,14 +19,13 @@ const EDGE: Interest = Interest { trigger: Trigger::Edge, ..Interest::READ };
 pub(super) struct Waiter {
     epoll: Epoll,
     watched: Cell<usize>,
-    ring_added: Cell<bool>,
 }
 
 impl Waiter {
     pub(super) fn new(bell: &EventFd) -> std::io::Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(bell.as_raw_fd(), EDGE, 0)?;
-        Ok(Self { epoll, watched: Cell::new(0), ring_added: Cell::new(false) })
+        Ok(Self { epoll, watched: Cell::new(0) })
     }
 
     pub(super) fn watch(&self, fd: BorrowedFd<'_>) -> std::io::Result<()> {
@@ -42,24 +45,27 @@ impl Waiter {
         match ring {
             Some(ring) if self.watched.get() == 0 => ring.wait(timeout),
             Some(ring) => {
-                // The ring is the rarer guest here: it is added when it is first needed.
-                if !self.ring_added.get() {
-                    self.ring_added.set(self.epoll.add(ring.raw_fd(), EDGE, 0).is_ok());
+                // What became ready since the last look is polled before any sleep.
+                if self.epoll_wait(Some(Duration::ZERO)) == 0 {
+                    ring.watch_guests(self.epoll.as_raw_fd());
+                    ring.wait(timeout);
                 }
-                ring.flush();
+            }
+            None => {
                 self.epoll_wait(timeout);
             }
-            None => self.epoll_wait(timeout),
         }
     }
 
-    fn epoll_wait(&self, timeout: Option<Duration>) {
+    /// Waits, and returns how many descriptors were ready.
+    fn epoll_wait(&self, timeout: Option<Duration>) -> usize {
         // Whatever was ready, the next turn polls all of it.
         let mut ready = [Ready::default(); 8];
         let timeout_ns =
             timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
-        if let Err(error) = self.epoll.wait(&mut ready, timeout_ns) {
+        self.epoll.wait(&mut ready, timeout_ns).unwrap_or_else(|error| {
             tracing::debug!(%error, "epoll_wait");
-        }
+            0
+        })
     }
 }

@@ -164,9 +164,7 @@ impl Load {
         let volume = self.volume(&slot.volume)?;
         for (number, step) in slot.steps.iter().enumerate() {
             let status = match (step, &slot.ranges[..]) {
-                (Step::Unmap, [range]) => {
-                    volume.unmap(range.start, range.end - range.start).await
-                }
+                (Step::Unmap, [range]) => volume.unmap(range.start, range.end - range.start).await,
                 (_, [range]) => {
                     let buf = self.data(slot, round, number, range.start..range.end)?;
                     volume.write(range.start, buf, fua).await.0

@@ -83,7 +83,8 @@ impl Recording {
     /// # Errors
     /// When it cannot be read, or no round was acknowledged.
     pub fn new(log: Log) -> Result<Self> {
-        let is_flush = |(at, entry): (usize, &Entry)| (entry.kind == EntryKind::Flush).then_some(at);
+        let is_flush =
+            |(at, entry): (usize, &Entry)| (entry.kind == EntryKind::Flush).then_some(at);
         let flushes = log.entries.iter().enumerate().filter_map(is_flush).collect();
         let (mut acks, mut seed) = (Vec::new(), None);
         for (at, entry) in log.entries.iter().enumerate() {
@@ -143,7 +144,12 @@ impl Recording {
         Ok(cuts)
     }
 
-    fn apply(&self, image: &mut Image, entry: &Entry, mut keep: impl FnMut() -> bool) -> Result<()> {
+    fn apply(
+        &self,
+        image: &mut Image,
+        entry: &Entry,
+        mut keep: impl FnMut() -> bool,
+    ) -> Result<()> {
         if entry.sectors == 0 {
             return Ok(());
         }

@@ -69,7 +69,12 @@ async fn import(image: Image) -> Result<Rc<Pool>> {
     let bdev = device::create(image, None);
     let pool = Pool::import(open(&bdev)?, &ImportOptions::default()).await.context("the import")?;
     let report = pool.check().await;
-    ensure!(report.is_clean(), "the check found {} errors: {:#?}", report.error_count, report.errors);
+    ensure!(
+        report.is_clean(),
+        "the check found {} errors: {:#?}",
+        report.error_count,
+        report.errors
+    );
     Ok(pool)
 }
 
@@ -204,7 +209,8 @@ fn compare_slot(
             stamp.map_or(Found::Zeroes, Found::Written)
         }
     };
-    let is = |steps: usize| slot.blocks().all(|block| found.get(&block) == Some(&after(steps, block)));
+    let is =
+        |steps: usize| slot.blocks().all(|block| found.get(&block) == Some(&after(steps, block)));
     match (0..=slot.steps.len()).find(|&steps| is(steps)) {
         Some(steps) => Ok(steps > 0),
         None => {

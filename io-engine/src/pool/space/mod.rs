@@ -143,12 +143,15 @@ impl Space {
         for _ in 0..WHOLE_TRIES {
             let group = self.current_whole.get();
             self.load_group(device, group).await?;
-            let mut inner = self.inner.borrow_mut();
-            let open = inner.groups.get_mut(&group);
-            if let Some(first) = open.and_then(|open| open.take_whole(blocks)) {
+            let first = self
+                .inner
+                .borrow_mut()
+                .groups
+                .get_mut(&group)
+                .and_then(|open| open.take_whole(blocks));
+            if let Some(first) = first {
                 return Ok(Some((group * GROUP_BLOCKS + first, blocks)));
             }
-            drop(inner);
             self.current_whole.set((group + 1) % self.geometry.get().groups());
             if self.next_group(device, &self.current_whole, blocks).await.is_err() {
                 return Ok(None);

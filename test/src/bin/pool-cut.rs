@@ -124,9 +124,9 @@ fn recording(log: &str) -> Result<Recording> {
 }
 
 fn print(totals: &Totals) {
-    let Totals { states, flushes, rounds, kept, lost, seen } = totals;
+    let Totals { states, twice, flushes, rounds, kept, lost, seen } = totals;
     println!(
-        "{states} states after {flushes} flushes in {rounds} rounds: {kept} sectors kept, {lost} lost; \
+        "{states} states, {twice} of them cut twice, after {flushes} flushes in {rounds} rounds: {kept} sectors kept, {lost} lost; \
          {} transactions replayed in {} states; of running rounds {} writes there, {} absent, \
          {} changes there, {} absent; {} blocks compared",
         seen.replayed,

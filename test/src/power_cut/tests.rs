@@ -29,7 +29,7 @@ fn cuts_of_a_logged_load_leave_what_was_acknowledged() {
     let recording = Recording::new(record(&dir.path().join("log"), 1, 60)).unwrap();
     let cuts = recording.choose(60, 7).unwrap();
     let totals = recording.verify(&cuts, |_| {}).unwrap();
-    assert_eq!(totals.states, 60);
+    assert!(totals.states == 60 && totals.twice > 5, "{totals:?}");
     let seen = totals.seen;
     assert!(totals.kept > 0 && totals.lost > 0, "{totals:?}");
     assert!(seen.with_replay > 10 && seen.present > 0 && seen.absent > 10, "{totals:?}");

@@ -90,6 +90,18 @@ pub const URING_LOOP: DeviceSpec = DeviceSpec {
     stores_data: true,
     backing: Backing::Loop { scheme: "uring" },
 };
+/// A volume of a pool in memory, in blocks of 512 bytes: smaller than what the pool writes.
+pub const VOL_512: DeviceSpec = uri(
+    "vol_512",
+    true,
+    "vol:///dut?pool=pool%3A%2F%2F%2Ftank%3Fdisk%3Dmalloc%253A%252F%252F%252Fbacking%253Fsize_mb%253D64%26create%3Dtrue&size=16M&blk_size=512",
+);
+/// A volume of a pool in memory, in blocks of 4096 bytes.
+pub const VOL_4096: DeviceSpec = uri(
+    "vol_4096",
+    true,
+    "vol:///dut?pool=pool%3A%2F%2F%2Ftank%3Fdisk%3Dmalloc%253A%252F%252F%252Fbacking%253Fsize_mb%253D64%26create%3Dtrue&size=16M&blk_size=4096",
+);
 /// The test's own driver.
 pub const LIMITED: DeviceSpec =
     DeviceSpec { name: "limited", stores_data: true, backing: Backing::Limited };

@@ -193,12 +193,25 @@ impl Bench {
             Some(rig) => rig.close(&engine).context("removing the device")?,
             None => block_on(bdev::destroy(&engine, &device)).context("removing the device")?,
         }
+        export_pools(&engine)?;
         ensure!(Arc::strong_count(&engine) == 1, "someone still holds the engine");
         drop(engine);
         let free = memory.report().free_bytes;
         ensure!(free == free_before, "{} bytes of buffers are missing", free_before - free);
         Ok(())
     }
+}
+
+/// Exports the pools that devices came with.
+///
+/// # Errors
+/// When one cannot be brought to its medium.
+pub fn export_pools(engine: &Engine) -> Result<()> {
+    for pool in engine.pools().all().iter().rev() {
+        let exported = block_on(bdev::pool::export(engine, pool.name(), false))?;
+        ensure!(exported.stopped.is_none(), "pool '{}': {:?}", pool.name(), exported.stopped);
+    }
+    Ok(())
 }
 
 async fn slots_in_use(reactor: &ReactorHandle) -> Result<usize> {

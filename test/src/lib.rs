@@ -16,6 +16,7 @@ pub mod bdevio;
 pub mod devices;
 pub mod faulty;
 pub mod fixture;
+pub mod ledger;
 pub mod model;
 pub mod nvmf;
 pub mod power_cut;

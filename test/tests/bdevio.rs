@@ -24,6 +24,8 @@ macro_rules! devices {
 devices! {
     malloc_512 = MALLOC_512;
     malloc_4096 = MALLOC_4096;
+    vol_512 = VOL_512;
+    vol_4096 = VOL_4096;
     null = NULL;
     limited = LIMITED;
     aio_file = AIO_FILE;

@@ -446,6 +446,8 @@ macro_rules! devices {
 
 devices! {
     malloc_512 = MALLOC_512;
+    vol_512 = VOL_512;
+    vol_4096 = VOL_4096;
     limited = LIMITED;
     aio_file = AIO_FILE;
     uring_file = URING_FILE;

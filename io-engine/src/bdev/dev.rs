@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use spdk_rs::bdev::RegistryError;
 use thiserror::Error;
 
-use super::{BdevUri, UriError, aio, existing, malloc, null, nvmf, uring};
+use super::{BdevUri, UriError, aio, existing, malloc, null, nvmf, pool, uring, vol};
 use crate::core::Engine;
+use crate::pool::ManagerError;
 
 /// A device that a URI describes completely, and that is not there yet.
 ///
@@ -54,6 +55,15 @@ pub enum BdevError {
         /// What is allowed.
         allowed: String,
     },
+    /// A pool or volume is not what was asked for.
+    #[error("cannot have '{name}'")]
+    Pool {
+        /// The pool or volume.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<ManagerError>,
+    },
     /// A device can only go together with others that are in use.
     #[error("device '{name}' goes with its controller '{controller}', of which {others} in use")]
     Shared {
@@ -83,6 +93,9 @@ const SCHEMES: &[(&str, Parse)] = &[
     ("uring", uring::parse),
     ("nvmf", nvmf::parse),
     ("nvmf+tcp", nvmf::parse),
+    ("pool", pool::parse),
+    ("vol", vol::parse),
+    ("lvol", vol::parse),
     ("bdev", existing::parse),
     ("loopback", existing::parse),
 ];
@@ -115,13 +128,25 @@ pub async fn create(engine: &Engine, uri: &str) -> Result<String, BdevError> {
 }
 
 /// Removes a device by name, alias or UUID. A namespace of an NVMe controller goes by detaching
-/// the controller, and with it go the controller's other namespaces.
+/// the controller, and with it go the controller's other namespaces. No data are destroyed: a volume
+/// stays in its pool, and a pool, by its name, is exported.
 ///
 /// # Errors
 /// [`BdevError::Registry`] when there is none, [`BdevError::Shared`] when another namespace of its
 /// controller is claimed.
 pub async fn destroy(engine: &Engine, name: &str) -> Result<(), BdevError> {
-    let name = engine.registry().find(name)?.name().to_owned();
+    let bdev = match engine.registry().find(name) {
+        Err(_) if engine.pools().find(name).is_ok() => {
+            return pool::export(engine, name, false).await.map(drop);
+        }
+        found => found?,
+    };
+    let name = bdev.name().to_owned();
+    if bdev.info().driver_name == crate::pool::bdev::DRIVER {
+        let closed = engine.pools().close_volume(&name).await;
+        return closed.map_err(|error| pool::refused(&name, error));
+    }
+    drop(bdev);
     if let Some(controller) = nvmf::controller_of(engine, &name) {
         return nvmf::detach(engine, &name, &controller).await;
     }

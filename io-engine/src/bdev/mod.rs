@@ -13,8 +13,10 @@ pub mod malloc;
 mod memory_params;
 mod null;
 mod nvmf;
+pub mod pool;
 pub mod uri;
 pub mod uring;
+mod vol;
 
 pub use dev::{BdevError, create, destroy, plan};
 pub use uri::{BdevUri, Params, UriError};

@@ -9,6 +9,7 @@ use spdk_rs::reactor::{Runtime, RuntimeError, RuntimeOptions};
 
 use super::over_bdev::Device;
 use super::{BlockDevice, CoreError, HostIdentity};
+use crate::pool::PoolManager;
 
 /// What an engine is made of.
 #[derive(Clone, Debug)]
@@ -24,6 +25,7 @@ pub struct Engine {
     runtime: Runtime,
     registry: Arc<Registry>,
     nvme: Arc<NvmeDriver>,
+    pools: PoolManager,
     host: HostIdentity,
 }
 
@@ -39,7 +41,8 @@ impl Engine {
         let runtime = Runtime::start(&options.runtime, memory)?;
         let registry = Registry::new();
         let nvme = NvmeDriver::new(&registry, runtime.reactors());
-        Ok(Arc::new(Self { runtime, registry, nvme, host: HostIdentity::random() }))
+        let pools = PoolManager::new(&registry, runtime.reactors());
+        Ok(Arc::new(Self { runtime, registry, nvme, pools, host: HostIdentity::random() }))
     }
 
     /// The reactors.
@@ -64,6 +67,12 @@ impl Engine {
     #[must_use]
     pub fn nvme(&self) -> &Arc<NvmeDriver> {
         &self.nvme
+    }
+
+    /// The imported pools.
+    #[must_use]
+    pub fn pools(&self) -> &PoolManager {
+        &self.pools
     }
 
     /// Who the engine is to NVMe-oF targets unless told otherwise; another one at every start.

@@ -11,6 +11,7 @@ use spdk_rs::bdev::Bdev;
 
 use super::DaemonError;
 use crate::core::{CoreError, Engine};
+use crate::pool::bdev::DRIVER;
 use crate::rpc::errors::with_causes;
 
 /// The driver of namespaces of NVMe controllers.
@@ -66,9 +67,10 @@ pub(super) async fn end_devices(engine: &Engine, unflushed: &Unflushed) -> Resul
             tracing::debug!("discovery '{}': {error}", discovery.name);
         }
     }
+    let mut failed = end_pools(engine, unflushed).await;
     let devices = engine.registry().all();
     let ends = devices.iter().map(|bdev| end_device(engine, bdev, unflushed));
-    let failed: Vec<String> = join_all(ends).await.into_iter().flatten().collect();
+    failed.extend(join_all(ends).await.into_iter().flatten());
     // Namespaces of a controller go together, when the last of them is flushed.
     for controller in engine.nvme().controllers(None) {
         if let Err(error) = engine.nvme().detach(&controller.name, None).await {
@@ -76,6 +78,33 @@ pub(super) async fn end_devices(engine: &Engine, unflushed: &Unflushed) -> Resul
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(DaemonError::Unflushed(failed.join("; "))) }
+}
+
+/// Exports every pool, those on volumes of others first; the words say what is not on its medium.
+async fn end_pools(engine: &Engine, unflushed: &Unflushed) -> Vec<String> {
+    let mut failed = Vec::new();
+    for pool in engine.pools().all().iter().rev() {
+        let name = pool.name();
+        let prefix = format!("{name}/");
+        let devices = engine.registry().all();
+        let volumes: Vec<_> = devices
+            .iter()
+            .filter(|bdev| bdev.info().driver_name == DRIVER && bdev.name().starts_with(&prefix))
+            .collect();
+        volumes.iter().for_each(|bdev| unflushed.set(bdev.name(), "export of its pool under way"));
+        let problem = match engine.pools().export(name, true).await {
+            Ok(exported) => exported.stopped,
+            Err(error) => Some(with_causes(&error)),
+        };
+        match problem {
+            None => volumes.iter().for_each(|bdev| unflushed.clear(bdev.name())),
+            Some(problem) => {
+                volumes.iter().for_each(|bdev| unflushed.set(bdev.name(), "its pool has failed"));
+                failed.push(format!("pool '{name}': {problem}"));
+            }
+        }
+    }
+    failed
 }
 
 /// Ends one device; the words say why it is not flushed.

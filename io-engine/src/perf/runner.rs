@@ -93,6 +93,10 @@ pub fn run(args: &PerfArgs) -> Result<RunReport, PerfError> {
         for name in created.iter().rev() {
             destroy(&engine, name).await?;
         }
+        // A volume's URI may have imported its pool.
+        for pool in engine.pools().all().iter().rev() {
+            crate::bdev::pool::export(&engine, pool.name(), true).await?;
+        }
         result
     })
 }

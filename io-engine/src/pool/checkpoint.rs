@@ -226,7 +226,7 @@ impl Pool {
             Ok(()) => self.flush_device("flush at the export").await,
             Err(error) => Err(error),
         };
-        self.stop("it was exported".to_owned());
+        self.end_changes("it was exported");
         last
     }
 }

@@ -85,6 +85,13 @@ impl Device {
         status.ok().map(|()| buf).map_err(error)
     }
 
+    /// Fills blocks with zeroes.
+    pub(super) async fn zero(&self, address: u64, blocks: u64) -> Result<(), PoolError> {
+        self.slot().await;
+        let done = self.handle.write_zeroes(address * self.ratio, blocks * self.ratio).await;
+        done.status.ok().map_err(|status| PoolError::device("write of zeroes", address, status))
+    }
+
     /// Brings everything that was written to the medium.
     pub(super) async fn flush(&self) -> NvmeStatus {
         self.slot().await;

@@ -1,11 +1,11 @@
 //! Volumes, snapshots and clones come and go. Each change is made with nobody else inside, and is
 //! durable when it returns: a checkpoint is part of it.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use serde::Serialize;
-use spdk_rs::reactor::Reactor;
+use spdk_rs::env::Clock;
+use spdk_rs::reactor::{Reactor, yield_now};
 use uuid::Uuid;
 
 use super::dataset::{Dataset, height_for};
@@ -143,7 +143,7 @@ impl Pool {
     }
 
     /// Begins a change: nobody else is inside, and what was freed before can be used.
-    async fn begin_change(&self) -> Result<Closed<'_>, PoolError> {
+    pub(super) async fn begin_change(&self) -> Result<Closed<'_>, PoolError> {
         let closed = self.gate.close().await;
         self.check_writable()?;
         if self.closed.get() {
@@ -188,7 +188,7 @@ impl Pool {
         }
         let dataset = self.add(VolumeRecord {
             id: self.take_id(),
-            uuid: options.uuid.unwrap_or_else(Uuid::new_v4),
+            uuid: options.uuid.unwrap_or_else(new_uuid),
             name: name.to_owned(),
             snapshot: false,
             state: DatasetState::Live,
@@ -233,7 +233,7 @@ impl Pool {
         }
         let record = VolumeRecord {
             id: self.take_id(),
-            uuid: Uuid::new_v4(),
+            uuid: new_uuid(),
             name: name.to_owned(),
             snapshot: true,
             txn: self.journal.take_txn(),
@@ -268,7 +268,7 @@ impl Pool {
         self.check_room(4)?;
         let clone = self.add(VolumeRecord {
             id: self.take_id(),
-            uuid: Uuid::new_v4(),
+            uuid: new_uuid(),
             name: name.to_owned(),
             snapshot: false,
             read_only: false,
@@ -356,53 +356,6 @@ impl Pool {
         self.commit(&closed, true).await
     }
 
-    /// Changes the size of a volume to `size_bytes`, a multiple of 4096. What lies behind a smaller
-    /// size is gone.
-    ///
-    /// # Errors
-    /// When it is a snapshot, or the size cannot be.
-    pub async fn resize_volume(
-        self: &Rc<Self>,
-        volume: &Volume,
-        size_bytes: u64,
-    ) -> Result<(), PoolError> {
-        let size_blocks = check_size(size_bytes)?;
-        let own = volume.dataset();
-        self.check_live(own)?;
-        if own.snapshot {
-            let problem = "a snapshot keeps its size".to_owned();
-            return Err(PoolError::Refused { name: own.name.borrow().clone(), problem });
-        }
-        let old = own.size_blocks.get();
-        if size_blocks < old {
-            own.limit.set(size_blocks);
-            if let Err(error) = self.clear_range(own, size_blocks, old).await {
-                own.limit.set(old);
-                return Err(error);
-            }
-        }
-        let closed = self.begin_change().await?;
-        self.check_live(own)?;
-        if !own.thin.get() && size_blocks > old {
-            let (available, needed) = (self.available_blocks(), size_blocks - old);
-            if available < needed {
-                return Err(PoolError::NoSpace { pool: self.name.clone(), available, needed });
-            }
-        }
-        let height = height_for(size_blocks);
-        if height > own.height.get() {
-            if let Err(error) = self.write_trees().await {
-                self.stop(format!("a change of size failed: {error}"));
-                return Err(error);
-            }
-            self.trees.raise(own, height, self.journal.take_txn());
-        }
-        own.size_blocks.set(size_blocks);
-        own.limit.set(size_blocks);
-        own.dirty.set(true);
-        self.commit(&closed, true).await
-    }
-
     /// Makes a clone independent of its snapshot, by copying what it shares. Until it has returned,
     /// nothing but space has changed.
     ///
@@ -437,7 +390,13 @@ impl Pool {
     async fn shares(self: &Rc<Self>, own: &Dataset) -> Result<bool, PoolError> {
         let mut at = 0;
         while at < own.size_blocks.get() {
-            let end = (at + 64).min(own.size_blocks.get());
+            yield_now().await;
+            let hole = self.hole_end(own, at).await?;
+            if hole > at {
+                at = hole;
+                continue;
+            }
+            let end = ((at / 64 + 1) * 64).min(own.size_blocks.get());
             let ptrs = self.pointers(own, at, end - at).await?;
             let shared = |(block, ptr): (u64, &BlockPtr)| {
                 !ptr.is_hole() && ptr.birth() <= self.prev(own, block + 1)
@@ -450,72 +409,28 @@ impl Pool {
         Ok(false)
     }
 
-    fn check_live(&self, dataset: &Dataset) -> Result<(), PoolError> {
+    pub(super) fn check_live(&self, dataset: &Dataset) -> Result<(), PoolError> {
         if dataset.is_live() {
             return Ok(());
         }
         let name = dataset.name.borrow().clone();
         Err(PoolError::NoSuchVolume { pool: self.name.clone(), name })
     }
+}
 
-    /// Takes over what the device has grown by.
-    ///
-    /// # Errors
-    /// When the device is not larger than the pool.
-    pub async fn grow(&self) -> Result<u64, PoolError> {
-        let closed = self.begin_change().await?;
-        let from = self.geometry.get();
-        let to = super::Geometry::new(self.device.blocks(), Some(from.journal_blocks))?;
-        if to.total_blocks <= from.total_blocks {
-            return Err(PoolError::Parameter {
-                parameter: "device size",
-                value: format!("{} blocks of 4 KiB", self.device.blocks()),
-                allowed: format!("more than the pool has, {}", from.total_blocks),
-            });
+/// A UUID for something new: random, but by the reactor's seed in virtual time, so that such a run
+/// repeats bit for bit.
+fn new_uuid() -> Uuid {
+    match Reactor::current() {
+        Some(reactor) if matches!(reactor.clock(), Clock::Virtual(_)) => {
+            let random = u128::from(reactor.random()) << 64 | u128::from(reactor.random());
+            uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
         }
-        // Everything of the old sizes has to be on the medium first.
-        self.commit(&closed, false).await?;
-        if let Err(error) = self.space.grow(&self.device, to).await {
-            self.stop(format!("growing failed: {error}"));
-            return Err(error);
-        }
-        self.geometry.set(to);
-        self.journal.set_geometry(to);
-        self.commit(&closed, true).await?;
-        Ok((to.total_blocks - from.total_blocks) * BLOCK_BYTES as u64)
-    }
-
-    /// Starts to free the blocks of what was deleted, if anything was.
-    pub(super) fn start_reaper(self: &Rc<Self>) {
-        let any = self.deleted().iter().any(|one| one.state.get() == DatasetState::Deleting);
-        if !any || self.reaping.replace(true) {
-            return;
-        }
-        let Some(reactor) = Reactor::current() else { return };
-        let own = Rc::clone(self);
-        reactor.spawn("pool reaper", async move {
-            if let Err(error) = own.reap_all().await
-                && own.is_read_only().is_none()
-            {
-                tracing::error!(pool = own.name, %error, "deleted space cannot be freed");
-            }
-            own.reaping.set(false);
-            own.reaped.wake_all();
-        });
-    }
-
-    /// Waits until the space of everything that was deleted is free, and makes a checkpoint.
-    ///
-    /// # Errors
-    /// As [`Pool::checkpoint`].
-    pub async fn reclaimed(self: &Rc<Self>) -> Result<(), PoolError> {
-        let idle: &Cell<bool> = &self.reaping;
-        self.reaped.until(|| (!idle.get()).then_some(())).await;
-        self.checkpoint().await
+        _ => Uuid::new_v4(),
     }
 }
 
-fn check_size(size_bytes: u64) -> Result<u64, PoolError> {
+pub(super) fn check_size(size_bytes: u64) -> Result<u64, PoolError> {
     if size_bytes == 0
         || !size_bytes.is_multiple_of(BLOCK_BYTES as u64)
         || size_bytes > SIZE_BYTES_MAX

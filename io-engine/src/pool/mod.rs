@@ -25,6 +25,7 @@
 //! runs in virtual time as well as in real time.
 
 pub mod allocator;
+pub mod bdev;
 pub mod block_api;
 mod check;
 mod checkpoint;
@@ -33,12 +34,17 @@ mod device;
 pub mod digest;
 mod digester;
 mod error;
+mod inflate;
 mod journal;
+mod label;
 pub mod layout;
 mod manage;
+mod manager;
 pub mod mutant;
 mod open;
 mod reaper;
+mod resize;
+mod scrub;
 mod space;
 mod stats;
 mod sync;
@@ -56,10 +62,15 @@ use uuid::Uuid;
 pub use check::CheckReport;
 pub use digest::DigestKind;
 pub use error::PoolError;
+pub use label::PoolLabel;
 pub use manage::{VolumeInfo, VolumeOptions};
+pub use manager::{
+    Base, CLUSTER_BYTES, Exported, ImportRequest, Imported, ManagerError, PoolManager, PoolSummary,
+};
 pub use open::{ImportOptions, PoolOptions};
+pub use scrub::{Damage, ScrubState, ScrubStatus};
 pub use stats::PoolStats;
-pub use volume::Volume;
+pub use volume::{Span, Volume};
 
 use dataset::Dataset;
 use device::Device;
@@ -101,6 +112,7 @@ pub struct Pool {
     checkpointed: WaitList,
     reaping: Cell<bool>,
     reaped: WaitList,
+    scrub: scrub::Scrub,
     counters: Counters,
 }
 
@@ -153,6 +165,21 @@ impl Pool {
             *stopped = Some(reason);
         }
         drop(stopped);
+        self.wake_stopped();
+    }
+
+    /// Stops taking changes because that was asked for.
+    fn end_changes(&self, reason: &str) {
+        self.stopped.borrow_mut().get_or_insert_with(|| reason.to_owned());
+        self.wake_stopped();
+    }
+
+    /// Ends a pool that takes no changes any more: I/O that comes later is refused.
+    fn close_quietly(&self) {
+        self.closed.set(true);
+    }
+
+    fn wake_stopped(&self) {
         self.checkpointed.wake_all();
         self.flushed.wake_all();
     }
@@ -178,6 +205,8 @@ impl Pool {
         let mut id = dataset.parent.get();
         let datasets = self.datasets.borrow();
         while let Some(parent) = datasets.get(&id) {
+            // The cursor stops at the size; the node that holds it reaches further.
+            let end = end.min(parent.size_blocks.get());
             let passed =
                 parent.state.get() == layout::DatasetState::Deleting && end <= parent.cursor.get();
             if !passed {

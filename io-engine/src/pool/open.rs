@@ -153,7 +153,7 @@ impl Pool {
         let replayed = pool.replay(&found).await?;
         pool.counters.recovered(begun, found.records, replayed);
         if options.read_only {
-            pool.stop("it was imported to be read only".to_owned());
+            pool.end_changes("it was imported to be read only");
         }
         if pool.is_read_only().is_none() {
             pool.begin_life(&found, superblock.epoch + 1).await?;
@@ -198,6 +198,7 @@ impl Pool {
             checkpointed: super::WaitList::default(),
             reaping: Cell::new(false),
             reaped: super::WaitList::default(),
+            scrub: super::scrub::Scrub::default(),
             counters: Counters::default(),
         })
     }
@@ -307,7 +308,7 @@ impl Pool {
         let leaves = self.trees.leaves(&self.device, dataset, extent.offset, end).await?;
         let ptrs = extent.ptrs(txn);
         for (block, ptr) in (extent.offset..end).zip(ptrs) {
-            self.map_block(dataset, block, ptr, &leaves, txn);
+            self.map_block(dataset, block, ptr, &leaves, txn, !Mutant::ReplayLeaks.is_on());
         }
         Ok(())
     }
@@ -342,7 +343,7 @@ impl Extent {
 }
 
 /// The superblocks at the places of a pool of so many blocks.
-async fn read_superblocks(
+pub(super) async fn read_superblocks(
     device: &Device,
     total_blocks: u64,
 ) -> Vec<(u64, Result<Superblock, SuperblockError>)> {
@@ -359,7 +360,7 @@ async fn read_superblocks(
 }
 
 /// Finds the newest whole superblock.
-async fn find_superblock(device: &Device) -> Result<Superblock, PoolError> {
+pub(super) async fn find_superblock(device: &Device) -> Result<Superblock, PoolError> {
     let own = Geometry::total_of(device.blocks());
     if own < 1024 {
         return Err(PoolError::NotAPool { device: device.name().to_owned() });

@@ -9,7 +9,10 @@
 //! power cut the work goes on where the bitmaps say it is. What the child replaces in front of the
 //! cursor, it frees itself ([`Pool::prev`]).
 
+use std::cell::Cell;
 use std::rc::Rc;
+
+use spdk_rs::reactor::Reactor;
 
 use super::dataset::{Dataset, span};
 use super::layout::{BlockPtr, DatasetState, FANOUT_BITS};
@@ -20,6 +23,35 @@ use super::{Pool, PoolError};
 const STEPS_PER_PASS: usize = 16;
 
 impl Pool {
+    /// Starts to free the blocks of what was deleted, if anything was.
+    pub(super) fn start_reaper(self: &Rc<Self>) {
+        let any = self.deleted().iter().any(|one| one.state.get() == DatasetState::Deleting);
+        if !any || self.reaping.replace(true) {
+            return;
+        }
+        let Some(reactor) = Reactor::current() else { return };
+        let own = Rc::clone(self);
+        reactor.spawn("pool reaper", async move {
+            if let Err(error) = own.reap_all().await
+                && own.is_read_only().is_none()
+            {
+                tracing::error!(pool = own.name, %error, "deleted space cannot be freed");
+            }
+            own.reaping.set(false);
+            own.reaped.wake_all();
+        });
+    }
+
+    /// Waits until the space of everything that was deleted is free, and makes a checkpoint.
+    ///
+    /// # Errors
+    /// As [`Pool::checkpoint`].
+    pub async fn reclaimed(self: &Rc<Self>) -> Result<(), PoolError> {
+        let idle: &Cell<bool> = &self.reaping;
+        self.reaped.until(|| (!idle.get()).then_some(())).await;
+        self.checkpoint().await
+    }
+
     /// Frees everything that was deleted, one dataset after the other.
     pub(super) async fn reap_all(self: &Rc<Self>) -> Result<(), PoolError> {
         loop {

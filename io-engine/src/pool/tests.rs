@@ -12,6 +12,8 @@ use spdk_rs::reactor::{LocalReactor, ReactorConfig};
 
 use super::*;
 
+mod management;
+
 const MIB: u64 = 1 << 20;
 
 fn reactor() -> LocalReactor {

@@ -123,8 +123,7 @@ async fn create(context: Arc<Context>, request: Create) -> RpcResult<String> {
 }
 
 async fn destroy(context: Arc<Context>, request: Delete) -> RpcResult<bool> {
-    let bdev = find(&context, &request.0)?;
-    remove(&context, bdev.name()).await
+    remove(&context, &request.0.0).await
 }
 
 /// No driver looks for more devices on a new one, so there is nothing to wait for.

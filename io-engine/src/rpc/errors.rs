@@ -16,6 +16,7 @@ use crate::bdev::{BdevError, UriError};
 use crate::core::CoreError;
 use crate::pool::allocator::AllocError;
 use crate::pool::block_api::BlockApiError;
+use crate::pool::{ManagerError, PoolError};
 
 /// The result of a method.
 pub type RpcResult<T> = Result<T, ErrorObjectOwned>;
@@ -100,6 +101,7 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(BdevError::Registry(error)) => return errno_of_one(error),
         Some(BdevError::Parameter { .. }) => return Some(Errno::EINVAL),
         Some(BdevError::Shared { .. }) => return Some(Errno::EBUSY),
+        Some(BdevError::Pool { source, .. }) => return errno_of_one(&**source),
         _ => {}
     }
     match error.downcast_ref::<CoreError>() {
@@ -141,10 +143,46 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(FileError::Exists { .. }) => return Some(Errno::EEXIST),
         _ => {}
     }
+    if let Some(error) = error.downcast_ref::<ManagerError>() {
+        return errno_of_manager(error);
+    }
+    if let Some(error) = error.downcast_ref::<PoolError>() {
+        return Some(errno_of_pool(error));
+    }
     if error.is::<MemoryError>() {
         return Some(Errno::ENOMEM);
     }
     error.downcast_ref::<io::Error>()?.raw_os_error().map(Errno::from_raw)
+}
+
+fn errno_of_manager(error: &ManagerError) -> Option<Errno> {
+    match error {
+        ManagerError::Pool(error) => Some(errno_of_pool(error)),
+        ManagerError::Claim(error) => errno_of_one(error),
+        ManagerError::Registry(error) => errno_of_one(error),
+        ManagerError::Open { source, .. } => errno_of_one(source),
+        ManagerError::NoSuchPool { .. } | ManagerError::NoSuchVolume { .. } => Some(Errno::ENODEV),
+        ManagerError::NameTaken { .. }
+        | ManagerError::Already { .. }
+        | ManagerError::Copy { .. } => Some(Errno::EEXIST),
+        ManagerError::OtherPool { .. } => Some(Errno::EINVAL),
+        ManagerError::InUse { .. } => Some(Errno::EBUSY),
+        ManagerError::Gone(_) | ManagerError::NoReactor => Some(Errno::EIO),
+    }
+}
+
+fn errno_of_pool(error: &PoolError) -> Errno {
+    match error {
+        PoolError::NotAPool { .. } | PoolError::NoSuchVolume { .. } => Errno::ENODEV,
+        PoolError::HoldsPool { .. } | PoolError::Taken { .. } => Errno::EEXIST,
+        PoolError::Format { .. } => Errno::EOPNOTSUPP,
+        PoolError::ReadOnly { .. } => Errno::EROFS,
+        PoolError::NoSpace { .. } => Errno::ENOSPC,
+        PoolError::Device { status, .. } => Errno::from_raw(status.errno()),
+        PoolError::Refused { .. } | PoolError::Parameter { .. } => Errno::EINVAL,
+        // Everything else is a pool that is not what it was.
+        _ => Errno::EIO,
+    }
 }
 
 #[cfg(test)]

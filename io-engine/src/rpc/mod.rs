@@ -11,12 +11,15 @@ pub mod errors;
 mod file;
 mod framework;
 mod iostat;
+mod lvol;
 mod malloc;
 mod method;
 mod null;
 mod nvmf;
 pub mod params;
+mod pool;
 mod thread;
+mod vol;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -86,6 +89,9 @@ pub fn methods() -> Vec<Method> {
     all.extend(file::methods());
     all.extend(bdev_nvme::methods());
     all.extend(block::methods());
+    all.extend(pool::methods());
+    all.extend(vol::methods());
+    all.extend(lvol::methods());
     all.extend(nvmf::methods());
     all.sort_by_key(Method::name);
     all

@@ -8,5 +8,6 @@ mod lifecycle;
 mod methods;
 mod nvme;
 mod nvmf;
+mod pool;
 mod refusals;
 mod start;

@@ -139,6 +139,11 @@ impl Claims {
         self.claims_but(0).map(|(owner, kind)| (owner.to_owned(), kind)).collect()
     }
 
+    /// The owners of all open descriptors.
+    pub(super) fn openers(&self) -> Vec<String> {
+        self.opened.iter().map(|opened| opened.owner.clone()).collect()
+    }
+
     fn claims_but(&self, id: u64) -> impl Iterator<Item = (&str, ClaimKind)> {
         self.opened
             .iter()
@@ -188,6 +193,7 @@ mod tests {
         claims.claim("d", 2, ClaimKind::ReadOnly).unwrap();
         claims.claim("d", 3, ClaimKind::ReadOnly).unwrap();
         assert_eq!(claims.held().len(), 2);
+        assert_eq!(claims.openers(), ["a", "b"]);
         assert!(claims.open("d", 4, "writer", true).is_err());
         claims.release(2);
         assert!(claims.open("d", 4, "writer", true).is_err());

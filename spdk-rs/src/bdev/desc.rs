@@ -100,6 +100,12 @@ impl Drop for BdevDesc {
 }
 
 impl Bdev {
+    /// Who has the device open, in words; the same name as often as it has it open.
+    #[must_use]
+    pub fn openers(&self) -> Vec<String> {
+        self.lock().claims.openers()
+    }
+
     /// The claims that are held on the device, with their owners.
     #[must_use]
     pub fn claims(&self) -> Vec<(String, ClaimKind)> {

@@ -53,7 +53,11 @@ impl Pool {
 
     /// The end of the hole in the upper levels of the tree in which a block lies; the block itself
     /// when it lies in none.
-    async fn hole_end(&self, dataset: &Dataset, block: u64) -> Result<u64, PoolError> {
+    pub(in super::super) async fn hole_end(
+        &self,
+        dataset: &Dataset,
+        block: u64,
+    ) -> Result<u64, PoolError> {
         for level in (1..=dataset.height.get()).rev() {
             let index = block / span(level);
             if self.trees.is_marked((dataset.id, level, index)) {

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use spdk_rs::reactor::yield_now;
+
 use super::super::dataset::Dataset;
 use super::super::{Pool, PoolError};
 use super::write::needs_of;
@@ -18,7 +20,14 @@ impl Pool {
         let mut copied = 0;
         let mut at = 0;
         while at < dataset.size_blocks.get() {
-            let end = (at + STEP).min(dataset.size_blocks.get());
+            // Most of a large volume may be holes, which are passed without any I/O to wait for.
+            yield_now().await;
+            let hole = self.hole_end(dataset, at).await?;
+            if hole > at {
+                at = hole;
+                continue;
+            }
+            let end = ((at / STEP + 1) * STEP).min(dataset.size_blocks.get());
             copied += self.own_step(dataset, at, end).await?;
             self.consider_checkpoint();
             at = end;

@@ -4,6 +4,7 @@ mod admit;
 mod clear;
 mod decouple;
 mod flush;
+mod partial;
 mod read;
 mod write;
 
@@ -18,6 +19,7 @@ use super::layout::{BLOCK_BYTES, BlockPtr, FANOUT_BITS};
 use super::mutant::Mutant;
 use super::tree::Leaf;
 use super::{Pool, PoolError};
+pub use partial::Span;
 
 /// A volume or snapshot of a pool on this reactor.
 #[derive(Clone)]
@@ -64,6 +66,24 @@ impl Volume {
     #[must_use]
     pub fn size_blocks(&self) -> u64 {
         self.dataset.size_blocks.get()
+    }
+
+    /// Bytes per block that hosts see: 512 or 4096.
+    #[must_use]
+    pub fn block_len(&self) -> u32 {
+        1 << self.dataset.block_shift
+    }
+
+    /// Whether it is a snapshot.
+    #[must_use]
+    pub fn is_snapshot(&self) -> bool {
+        self.dataset.snapshot
+    }
+
+    /// Whether hosts may only read it.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.dataset.snapshot || self.dataset.read_only.get()
     }
 
     /// Reads as many blocks as fit the buffer, from `offset_blocks` on. What was never written reads
@@ -142,7 +162,8 @@ impl Pool {
         })
     }
 
-    /// Maps a block and frees what it was mapped to, if no snapshot holds that.
+    /// Maps a block and frees what it was mapped to, if no snapshot holds that. That it does not
+    /// free is for a mutant.
     pub(super) fn map_block(
         &self,
         dataset: &Dataset,
@@ -150,6 +171,7 @@ impl Pool {
         ptr: BlockPtr,
         leaves: &[Leaf],
         txn: u64,
+        frees: bool,
     ) {
         let first = leaves.first().map_or(0, |(index, _)| *index);
         let at = (block >> FANOUT_BITS).saturating_sub(first);
@@ -158,7 +180,7 @@ impl Pool {
         let prev = |end| self.prev(dataset, end);
         let old = self.trees.map(dataset, block, ptr, found, txn, prev);
         let own = old.birth() > prev(block + 1) || Mutant::FreeSnapshotBlocks.is_on();
-        if !old.is_hole() && own {
+        if !old.is_hole() && own && frees {
             self.space.free(old.address(), 1);
         }
     }

@@ -21,9 +21,23 @@ impl Pool {
         self: &Rc<Self>,
         dataset: &Dataset,
         offset: u64,
-        mut buf: DmaBuf,
+        buf: DmaBuf,
     ) -> (Result<(), PoolError>, DmaBuf) {
         let begun = Counters::now();
+        let (result, buf) = self.read_verified(dataset, offset, buf).await;
+        if result.is_ok() {
+            self.counters.read(begun, buf.len() as u64);
+        }
+        (result, buf)
+    }
+
+    /// A read that is not counted as a host's.
+    pub(in super::super) async fn read_verified(
+        self: &Rc<Self>,
+        dataset: &Dataset,
+        offset: u64,
+        mut buf: DmaBuf,
+    ) -> (Result<(), PoolError>, DmaBuf) {
         let blocks = blocks_in(&buf);
         if let Err(error) = self.check_range(dataset, offset, blocks) {
             return (Err(error), buf);
@@ -43,7 +57,6 @@ impl Pool {
             let wrong;
             (wrong, buf) = self.verify_together(&ptrs, buf).await;
             let Some(wrong) = wrong else {
-                self.counters.read(begun, buf.len() as u64);
                 return (Ok(()), buf);
             };
             // The block may have been replaced, and its place used again, while it was read: then
@@ -79,7 +92,11 @@ impl Pool {
     }
 
     /// Fills a buffer from where pointers lead.
-    async fn fetch(&self, ptrs: &[BlockPtr], buf: DmaBuf) -> (Result<(), PoolError>, DmaBuf) {
+    pub(in super::super) async fn fetch(
+        &self,
+        ptrs: &[BlockPtr],
+        buf: DmaBuf,
+    ) -> (Result<(), PoolError>, DmaBuf) {
         let runs = runs_of(ptrs);
         if let [(Some(address), _)] = runs[..] {
             let (status, buf) = self.device.read(address, buf).await;

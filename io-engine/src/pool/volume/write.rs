@@ -25,7 +25,19 @@ pub(super) type Pieces = Vec<(u64, DmaBuf)>;
 /// A transaction that gives another one up needs one block of the journal.
 const ABORT_BLOCKS: u64 = 1;
 
+/// Blocks of 4 KiB that one write may have, whatever the journal: 1 MiB.
+const WRITE_BLOCKS_MAX: u64 = 256;
+
 impl Pool {
+    /// Blocks of 4 KiB that one write, which is one atomic change, can have at the most: what fits
+    /// one transaction of the journal, and at most 1 MiB.
+    #[must_use]
+    pub fn write_blocks_max(&self) -> u64 {
+        let most = self.journal.txn_blocks_max();
+        let fits = |blocks: &u64| needs_of(&[(0, *blocks)]).journal_blocks <= most;
+        (1..=WRITE_BLOCKS_MAX).rev().find(fits).unwrap_or(1)
+    }
+
     pub(super) async fn write(
         self: &Rc<Self>,
         dataset: &Rc<Dataset>,
@@ -53,7 +65,7 @@ impl Pool {
         (result, pieces)
     }
 
-    fn check_pieces(
+    pub(super) fn check_pieces(
         &self,
         dataset: &Dataset,
         pieces: &Pieces,
@@ -150,7 +162,7 @@ impl Pool {
             };
             let Some(leaves) = leaves.iter().find(covers) else { continue };
             for (block, ptr) in (extent.offset..).zip(extent.ptrs(txn)) {
-                self.map_block(dataset, block, ptr, leaves, txn);
+                self.map_block(dataset, block, ptr, leaves, txn, true);
             }
         }
     }

@@ -1,0 +1,317 @@
+//! `bdev_lvol_*`: SPDK's methods for logical volumes. A logical volume store is a pool, a logical
+//! volume is a volume of it; what SPDK counts in clusters is counted in mebibytes.
+
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::errors::{self, RpcResult};
+use super::params::{Name, ParamError, Params, Request};
+use super::vol::{Named, SIZE_MAX, delete, done};
+use super::{Context, Method, pool};
+use crate::bdev;
+use crate::pool::{CLUSTER_BYTES, Imported, VolumeInfo, VolumeOptions};
+
+/// Why parameters of SPDK's stores are refused.
+const NO_CLUSTERS: &str = "a pool has no clusters of its own; it is counted in these";
+const NOT_CLEARED: &str = "nothing is read that was not written, so nothing has to be cleared";
+
+pub(super) fn methods() -> Vec<Method> {
+    vec![
+        Method::new("bdev_lvol_create_lvstore", create_lvstore),
+        Method::new("bdev_lvol_delete_lvstore", delete_lvstore),
+        Method::new("bdev_lvol_rename_lvstore", rename_lvstore),
+        Method::new("bdev_lvol_get_lvstores", get_lvstores),
+        Method::new("bdev_lvol_grow_lvstore", grow_lvstore),
+        Method::new("bdev_lvol_create", create),
+        Method::new("bdev_lvol_delete", delete),
+        Method::new("bdev_lvol_snapshot", snapshot),
+        Method::new("bdev_lvol_clone", clone),
+        Method::new("bdev_lvol_rename", rename),
+        Method::new("bdev_lvol_resize", resize),
+        Method::new("bdev_lvol_set_read_only", set_read_only),
+        Method::new("bdev_lvol_decouple_parent", decouple_parent),
+        Method::new("bdev_lvol_inflate", inflate),
+        Method::new("bdev_lvol_get_lvols", get_lvols),
+    ]
+}
+
+struct CreateStore {
+    bdev_name: Name,
+    lvs_name: Name,
+}
+
+impl Request for CreateStore {
+    const NAMES: &'static [&'static str] = &[
+        "bdev_name",
+        "lvs_name",
+        "cluster_sz",
+        "clear_method",
+        "num_md_pages_per_cluster_ratio",
+        "md_page_size",
+    ];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        params.only("cluster_sz", &json!(CLUSTER_BYTES), NO_CLUSTERS)?;
+        params.only("clear_method", &json!("none"), NOT_CLEARED)?;
+        params.only("num_md_pages_per_cluster_ratio", &json!(100), NO_CLUSTERS)?;
+        params.only("md_page_size", &json!(4096), "metadata are in blocks of 4096 bytes")?;
+        Ok(Self {
+            bdev_name: params.required("bdev_name")?,
+            lvs_name: params.required("lvs_name")?,
+        })
+    }
+}
+
+async fn create_lvstore(context: Arc<Context>, request: CreateStore) -> RpcResult<Uuid> {
+    let options = bdev::pool::pool_options(&request.lvs_name.0, None, None, None, None);
+    let made = bdev::pool::create(context.engine()?, &request.bdev_name.0, options).await;
+    made.map(|pool| pool.uuid()).map_err(|error| errors::bdev(&error))
+}
+
+/// A store, by its UUID or its name.
+struct Store(Option<String>);
+
+impl Store {
+    fn of(params: &Params<'_>, by_uuid: &'static str) -> Result<Self, ParamError> {
+        let uuid: Option<Uuid> = params.optional(by_uuid)?;
+        let name: Option<Name> = params.optional("lvs_name")?;
+        match (uuid, name) {
+            (Some(_), Some(_)) => {
+                Err(params.refuse("lvs_name", format!("`{by_uuid}` names the store already")))
+            }
+            (Some(uuid), None) => Ok(Self(Some(uuid.to_string()))),
+            (None, name) => Ok(Self(name.map(|name| name.0))),
+        }
+    }
+
+    fn find(&self, context: &Context) -> RpcResult<Arc<Imported>> {
+        match &self.0 {
+            Some(name) => pool::find(context, name),
+            None => {
+                let words =
+                    "parameter `uuid` or `lvs_name` is missing: one of them names the store";
+                Err(jsonrpc::codes::invalid_params(words))
+            }
+        }
+    }
+}
+
+impl Request for Store {
+    const NAMES: &'static [&'static str] = &["uuid", "lvs_name"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        Self::of(params, "uuid")
+    }
+}
+
+async fn delete_lvstore(context: Arc<Context>, request: Store) -> RpcResult<bool> {
+    let store = request.find(&context)?;
+    let destroyed = bdev::pool::destroy(context.engine()?, store.name()).await;
+    destroyed.map(|()| true).map_err(|error| errors::bdev(&error))
+}
+
+struct Rename {
+    old_name: Name,
+    new_name: Name,
+}
+
+impl Request for Rename {
+    const NAMES: &'static [&'static str] = &["old_name", "new_name"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        Ok(Self { old_name: params.required("old_name")?, new_name: params.required("new_name")? })
+    }
+}
+
+async fn rename_lvstore(context: Arc<Context>, request: Rename) -> RpcResult<bool> {
+    let store = pool::find(&context, &request.old_name.0)?;
+    let words = format!(
+        "pool '{}' cannot become '{}': a pool keeps the name that it was made with",
+        store.name(),
+        request.new_name.0
+    );
+    Err(errors::errno(Errno::EOPNOTSUPP, words))
+}
+
+async fn get_lvstores(context: Arc<Context>, request: Store) -> RpcResult<Vec<Value>> {
+    let stores = match &request.0 {
+        Some(name) => vec![pool::find(&context, name)?],
+        None => context.engine()?.pools().all(),
+    };
+    let mut shown = Vec::with_capacity(stores.len());
+    for store in stores {
+        let summary = done(store.summary().await)?;
+        shown.push(json!({
+            "uuid": summary.uuid,
+            "name": summary.name,
+            "base_bdev": summary.base_bdev,
+            "total_data_clusters": summary.size_bytes / CLUSTER_BYTES,
+            "free_clusters": summary.available_bytes / CLUSTER_BYTES,
+            "block_size": 4096,
+            "cluster_size": CLUSTER_BYTES,
+        }));
+    }
+    Ok(shown)
+}
+
+async fn grow_lvstore(context: Arc<Context>, request: Store) -> RpcResult<bool> {
+    let store = request.find(&context)?;
+    done(store.call(async |pool| pool.grow().await).await)?;
+    Ok(true)
+}
+
+struct Create {
+    store: Store,
+    lvol_name: Name,
+    size_bytes: u64,
+    thin: bool,
+}
+
+impl Request for Create {
+    const NAMES: &'static [&'static str] =
+        &["lvol_name", "size_in_mib", "thin_provision", "uuid", "lvs_name", "clear_method"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        // What a host never wrote reads as zeroes, however it is to be cleared.
+        let methods = [("none", ()), ("unmap", ()), ("write_zeroes", ())];
+        params.optional_choice("clear_method", &methods, false)?;
+        Ok(Self {
+            store: Store::of(params, "uuid")?,
+            lvol_name: params.required("lvol_name")?,
+            size_bytes: size_in_mib(params)?,
+            thin: params.optional("thin_provision")?.unwrap_or(false),
+        })
+    }
+}
+
+fn size_in_mib(params: &Params<'_>) -> Result<u64, ParamError> {
+    Ok(params.required_u64("size_in_mib", 1..=SIZE_MAX >> 20)? << 20)
+}
+
+async fn create(context: Arc<Context>, request: Create) -> RpcResult<Uuid> {
+    let store = request.store.find(&context)?;
+    let options = VolumeOptions { thin: request.thin, ..VolumeOptions::default() };
+    let (pools, name) = (context.engine()?.pools(), &request.lvol_name.0);
+    let made = pools.create_volume(store.name(), name, request.size_bytes, options).await;
+    Ok(done(made)?.uuid)
+}
+
+struct Snapshot {
+    lvol_name: Name,
+    snapshot_name: Name,
+}
+
+impl Request for Snapshot {
+    const NAMES: &'static [&'static str] = &["lvol_name", "snapshot_name"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        let snapshot_name = params.required("snapshot_name")?;
+        Ok(Self { lvol_name: params.required("lvol_name")?, snapshot_name })
+    }
+}
+
+async fn snapshot(context: Arc<Context>, request: Snapshot) -> RpcResult<Uuid> {
+    let pools = context.engine()?.pools();
+    Ok(done(pools.snapshot(&request.lvol_name.0, &request.snapshot_name.0).await)?.uuid)
+}
+
+struct Clone {
+    snapshot_name: Name,
+    clone_name: Name,
+}
+
+impl Request for Clone {
+    const NAMES: &'static [&'static str] = &["snapshot_name", "clone_name"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        let snapshot_name = params.required("snapshot_name")?;
+        Ok(Self { snapshot_name, clone_name: params.required("clone_name")? })
+    }
+}
+
+async fn clone(context: Arc<Context>, request: Clone) -> RpcResult<Uuid> {
+    let pools = context.engine()?.pools();
+    Ok(done(pools.clone_volume(&request.snapshot_name.0, &request.clone_name.0).await)?.uuid)
+}
+
+async fn rename(context: Arc<Context>, request: Rename) -> RpcResult<bool> {
+    let pools = context.engine()?.pools();
+    done(pools.rename_volume(&request.old_name.0, &request.new_name.0).await)?;
+    Ok(true)
+}
+
+struct Resize {
+    name: Name,
+    size_bytes: u64,
+}
+
+impl Request for Resize {
+    const NAMES: &'static [&'static str] = &["name", "size_in_mib"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        Ok(Self { name: params.required("name")?, size_bytes: size_in_mib(params)? })
+    }
+}
+
+async fn resize(context: Arc<Context>, request: Resize) -> RpcResult<bool> {
+    let pools = context.engine()?.pools();
+    done(pools.resize_volume(&request.name.0, request.size_bytes).await)?;
+    Ok(true)
+}
+
+async fn set_read_only(context: Arc<Context>, request: Named) -> RpcResult<bool> {
+    done(context.engine()?.pools().set_read_only(&request.0.0, true).await)?;
+    Ok(true)
+}
+
+async fn decouple_parent(context: Arc<Context>, request: Named) -> RpcResult<bool> {
+    done(context.engine()?.pools().decouple(&request.0.0, false).await)?;
+    Ok(true)
+}
+
+async fn inflate(context: Arc<Context>, request: Named) -> RpcResult<bool> {
+    done(context.engine()?.pools().decouple(&request.0.0, true).await)?;
+    Ok(true)
+}
+
+struct GetLvols(Store);
+
+impl Request for GetLvols {
+    const NAMES: &'static [&'static str] = &["lvs_uuid", "lvs_name"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        Store::of(params, "lvs_uuid").map(Self)
+    }
+}
+
+async fn get_lvols(context: Arc<Context>, request: GetLvols) -> RpcResult<Vec<Value>> {
+    let stores = match &request.0.0 {
+        Some(name) => vec![pool::find(&context, name)?],
+        None => context.engine()?.pools().all(),
+    };
+    let mut shown = Vec::new();
+    for store in stores {
+        let volumes = done(store.call(async |pool| Ok(pool.volumes())).await)?;
+        shown.extend(volumes.iter().map(|volume| describe(&store, volume)));
+    }
+    Ok(shown)
+}
+
+/// A volume as SPDK lists it.
+fn describe(store: &Imported, volume: &VolumeInfo) -> Value {
+    json!({
+        "alias": format!("{}/{}", store.name(), volume.name),
+        "uuid": volume.uuid,
+        "name": volume.name,
+        "is_thin_provisioned": volume.thin,
+        "is_snapshot": volume.snapshot,
+        "is_clone": volume.parent.is_some() && !volume.snapshot,
+        "is_esnap_clone": false,
+        "is_degraded": false,
+        "num_allocated_clusters": volume.mapped_bytes / CLUSTER_BYTES,
+        "lvs": { "name": store.name(), "uuid": store.uuid() },
+    })
+}

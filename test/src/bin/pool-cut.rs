@@ -16,6 +16,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -34,7 +35,17 @@ const USAGE: &str = "usage: pool-cut image FILE | load DEVICE SECONDS SEED | ver
 /// States between two lines that tell how far it is.
 const PROGRESS_STATES: u64 = 250;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pool-cut: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let words = match words[..] {
@@ -113,9 +124,9 @@ fn recording(log: &str) -> Result<Recording> {
 }
 
 fn print(totals: &Totals) {
-    let Totals { states, flushes, rounds, kept, lost, seen } = totals;
+    let Totals { states, twice, flushes, rounds, kept, lost, seen } = totals;
     println!(
-        "{states} states after {flushes} flushes in {rounds} rounds: {kept} sectors kept, {lost} lost; \
+        "{states} states, {twice} of them cut twice, after {flushes} flushes in {rounds} rounds: {kept} sectors kept, {lost} lost; \
          {} transactions replayed in {} states; of running rounds {} writes there, {} absent, \
          {} changes there, {} absent; {} blocks compared",
         seen.replayed,
@@ -131,7 +142,7 @@ fn print(totals: &Totals) {
 fn states(log: &str, count: usize, seed: u64) -> Result<()> {
     let recording = recording(log)?;
     let cuts = recording.choose(count, seed)?;
-    let again = || format!("seed {seed}; once more: pool-cut states {log} --state FLUSH:SEED");
+    let again = || format!("seed {seed}, again with `pool-cut states {log} --state FLUSH:SEED`");
     let totals = recording
         .verify(&cuts, |totals| {
             if totals.states.is_multiple_of(PROGRESS_STATES) {

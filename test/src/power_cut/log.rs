@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{SECTOR_BYTES, word};
 
 /// Linux, `drivers/md/dm-log-writes.c`.
-const MAGIC: u64 = 0x6a73_6677_7368_72;
+const MAGIC: u64 = 0x006a_7366_7773_6872;
 const VERSION: u64 = 1;
 const FLUSH: u64 = 1;
 const FUA: u64 = 2;

@@ -177,8 +177,8 @@ impl Plan {
         };
         if end == End::Fua {
             let number = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-            let (volume, steps) = (MARKER.to_owned(), vec![Step::Write]);
-            slots.push(Slot { number, volume, ranges: vec![0..1], steps });
+            let (volume, ranges) = (MARKER.to_owned(), std::iter::once(0..1).collect());
+            slots.push(Slot { number, volume, ranges, steps: vec![Step::Write] });
         }
         Round { number, slots, change, end }
     }

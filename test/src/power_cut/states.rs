@@ -12,6 +12,9 @@
 //! before it. So a state is never worse than what a drive may leave, and what counts as acknowledged
 //! in it was.
 //!
+//! One state in four is cut twice: what it becomes while it is imported and exported is logged as well,
+//! and what is verified is what a cut of that log leaves.
+//!
 //! QEMU's block layer turns a write with FUA into a write and a flush, hence there are no entries
 //! with that flag; one from elsewhere is kept whole.
 
@@ -19,18 +22,22 @@ use std::fmt;
 use std::ops::Range;
 
 use anyhow::{Context as _, Result, ensure};
+use io_engine::pool::{ImportOptions, Pool};
 use spdk_rs::env::Memory;
 use spdk_rs::env::cpu::CoreId;
 use spdk_rs::reactor::{LocalReactor, ReactorConfig};
 
 use super::image::Image;
-use super::log::{Entry, EntryKind, Log};
+use super::load::open;
+use super::log::{Entry, EntryKind, Log, LogWriter};
 use super::plan::Plan;
 use super::verify::{Seen, verify};
-use super::{ACK_OFFSET, DRIVE_BYTES, SECTOR_BYTES, mix, parse_ack};
+use super::{ACK_OFFSET, DRIVE_BYTES, SECTOR_BYTES, device, mix, parse_ack};
 use crate::rng::Rng;
 
 const SECTOR: u64 = SECTOR_BYTES as u64;
+/// One of so many states loses its power again while it is imported.
+const CUT_TWICE_ONE_IN: u64 = 4;
 
 /// One state: everything up to a flush, and what a seed leaves of that which came after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +61,8 @@ impl fmt::Display for Cut {
 pub struct Totals {
     /// States.
     pub states: u64,
+    /// Those of which the first import was cut as well.
+    pub twice: u64,
     /// Flushes that they follow.
     pub flushes: u64,
     /// Rounds that were running when power failed.
@@ -144,53 +153,6 @@ impl Recording {
         Ok(cuts)
     }
 
-    fn apply(
-        &self,
-        image: &mut Image,
-        entry: &Entry,
-        mut keep: impl FnMut() -> bool,
-    ) -> Result<()> {
-        if entry.sectors == 0 {
-            return Ok(());
-        }
-        let data = self.log.data(entry)?;
-        for (sector, bytes) in (entry.sector..).zip(data.chunks_exact(SECTOR_BYTES)) {
-            if keep() {
-                image.write(sector * SECTOR, bytes);
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts what is left of the writes behind a flush into an image. Counts sectors, kept and lost.
-    fn leave(&self, image: &mut Image, cut: Cut) -> Result<(u64, u64)> {
-        let entries = &self.log.entries[self.flushes[cut.flush] + 1..cut.end];
-        let mut rng = Rng::new(mix(&[cut.seed, 2]));
-        let special = rng.index(entries.len().max(1));
-        let mode = rng.below(8);
-        let (mut kept, mut lost) = (0, 0);
-        for (at, entry) in entries.iter().enumerate() {
-            let coin = rng.one_in(2);
-            let keep = |rng: &mut Rng| match mode {
-                0 => false,
-                1 => true,
-                2 => coin,
-                3 => rng.one_in(2),
-                4 => at != special,
-                5 => at == special,
-                6 => at != special || rng.one_in(2),
-                _ => !rng.one_in(16),
-            };
-            let fua = entry.kind == EntryKind::WriteFua;
-            self.apply(image, entry, || {
-                let keep = fua || keep(&mut rng);
-                *if keep { &mut kept } else { &mut lost } += 1;
-                keep
-            })?;
-        }
-        Ok((kept, lost))
-    }
-
     /// Verifies cuts, which are in the order of the log; `progress` learns of each.
     ///
     /// # Errors
@@ -205,7 +167,7 @@ impl Recording {
         for cut in cuts {
             let begin = self.flushes[cut.flush] + 1;
             for entry in &self.log.entries[applied..begin] {
-                self.apply(&mut durable, entry, || true)?;
+                apply(&self.log, &mut durable, entry, || true)?;
             }
             applied = begin;
             let acked = self.acks.partition_point(|(at, _)| *at < cut.end) as u64 - 1;
@@ -214,9 +176,15 @@ impl Recording {
                 plan.apply(&round);
             }
             let mut image = durable.clone();
-            let (kept, lost) = self.leave(&mut image, *cut)?;
+            let (kept, lost) = leave(&self.log, &mut image, begin..cut.end, cut.seed)?;
             let own = plan.clone();
-            let seen = reactor.block_on(async move { verify(image, &own).await });
+            let (seed, twice) = (cut.seed, cut.seed.is_multiple_of(CUT_TWICE_ONE_IN));
+            let seen = reactor.block_on(async move {
+                if twice {
+                    image = cut_again(image, seed).await.context("a second cut")?;
+                }
+                verify(image, &own).await
+            });
             let seen = seen.with_context(|| {
                 format!(
                     "state {cut}: after flush {} (entry {}) and what is left of {} entries, {kept} \
@@ -227,6 +195,7 @@ impl Recording {
                 )
             })?;
             totals.states += 1;
+            totals.twice += u64::from(twice);
             totals.flushes += u64::from(last_flush.replace(cut.flush) != Some(cut.flush));
             totals.rounds += u64::from(last_round.replace(acked) != Some(acked));
             totals.kept += kept;
@@ -236,6 +205,76 @@ impl Recording {
         }
         Ok(totals)
     }
+}
+
+/// Writes what is kept of an entry to an image.
+fn apply(
+    log: &Log,
+    image: &mut Image,
+    entry: &Entry,
+    mut keep: impl FnMut() -> bool,
+) -> Result<()> {
+    if entry.sectors == 0 {
+        return Ok(());
+    }
+    let data = log.data(entry)?;
+    for (sector, bytes) in (entry.sector..).zip(data.chunks_exact(SECTOR_BYTES)) {
+        if keep() {
+            image.write(sector * SECTOR, bytes);
+        }
+    }
+    Ok(())
+}
+
+/// Puts what is left of unflushed entries into an image. Counts sectors, kept and lost.
+fn leave(log: &Log, image: &mut Image, entries: Range<usize>, seed: u64) -> Result<(u64, u64)> {
+    let entries = &log.entries[entries];
+    let mut rng = Rng::new(mix(&[seed, 2]));
+    let special = rng.index(entries.len().max(1));
+    let mode = rng.below(8);
+    let (mut kept, mut lost) = (0, 0);
+    for (at, entry) in entries.iter().enumerate() {
+        let coin = rng.one_in(2);
+        let keep = |rng: &mut Rng| match mode {
+            0 => false,
+            1 => true,
+            2 => coin,
+            3 => rng.one_in(2),
+            4 => at != special,
+            5 => at == special,
+            6 => at != special || rng.one_in(2),
+            _ => !rng.one_in(16),
+        };
+        let fua = entry.kind == EntryKind::WriteFua;
+        apply(log, image, entry, || {
+            let keep = fua || keep(&mut rng);
+            *if keep { &mut kept } else { &mut lost } += 1;
+            keep
+        })?;
+    }
+    Ok((kept, lost))
+}
+
+/// Cuts the power once more, while what the first cut left is imported or exported again.
+async fn cut_again(mut image: Image, seed: u64) -> Result<Image> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("log");
+    let bdev = device::create(image.clone(), Some(LogWriter::create(&path)?));
+    let pool = Pool::import(open(&bdev)?, &ImportOptions::default()).await?;
+    pool.export().await?;
+    let log = Log::open(&path)?;
+    let mut rng = Rng::new(mix(&[seed, 3]));
+    // Behind a flush, or before the first one.
+    let is_flush = |entry: &Entry| entry.kind == EntryKind::Flush;
+    let begins: Vec<usize> =
+        (0..log.entries.len()).filter(|&at| at == 0 || is_flush(&log.entries[at - 1])).collect();
+    let begin = begins.get(rng.index(begins.len())).copied().unwrap_or(0);
+    let len = log.entries[begin..].iter().position(is_flush).unwrap_or(0);
+    for entry in &log.entries[..begin] {
+        apply(&log, &mut image, entry, || true)?;
+    }
+    leave(&log, &mut image, begin..begin + len, mix(&[seed, 4]))?;
+    Ok(image)
 }
 
 /// Verifies the whole contents of a drive: everything that was written is there.

@@ -15,8 +15,8 @@
 //!
 //! How: a write goes to newly allocated blocks, and at the same time a record with the digests of
 //! these blocks goes to the journal. Neither waits for the other: a record whose blocks do not match
-//! never happened. The map from blocks to addresses ([`tree`]) is changed in memory; a checkpoint
-//! writes it to new places, then the bitmaps ([`space`]), then the superblock.
+//! never happened. The map from blocks to addresses (`tree`) is changed in memory; a checkpoint
+//! writes it to new places, then the bitmaps (`space`), then the superblock.
 //!
 //! Beside it, for whoever keeps the books himself: the tiered block [`allocator`], and the
 //! [`block_api`], which lends blocks of any device.

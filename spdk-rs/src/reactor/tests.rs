@@ -272,30 +272,36 @@ fn a_core_that_does_not_exist_is_refused_by_number() {
     assert!(source.to_string().contains("4000"), "{source}");
 }
 
-/// Tells when something completed.
-struct Told(Cell<bool>);
+/// Ends the run of its reactor when something completed.
+struct Stop(Rc<Reactor>);
 
-impl CompletionClient for Told {
+impl CompletionClient for Stop {
     fn completed(&self, _: u64, _: i32, _: u32) {
-        self.0.set(true);
+        self.0.stop();
     }
 }
 
 /// A descriptor of somebody else (kernel AIO has one) must not make a sleeping reactor deaf to its
-/// own ring, nor the other way round.
+/// own ring, nor the other way round. A timer wakes a deaf one, so that the test can say so.
 #[test]
 fn a_reactor_with_a_watched_descriptor_is_woken_by_both() {
-    use std::io::{Read as _, Write as _};
+    use std::io::Write as _;
     use std::os::fd::{AsFd as _, AsRawFd as _};
+    use std::sync::atomic::AtomicBool;
 
     let reactor = real_reactor(true);
     let Some(ring) = reactor.ring() else { return };
-    let told = Rc::new(Told(Cell::new(false)));
-    let same: Rc<dyn CompletionClient> = Rc::<Told>::clone(&told);
-    let client = reactor.add_client(same).unwrap();
-    let (mut guest, mut guest_writer) = std::io::pipe().unwrap();
+    let client = reactor.add_client(Rc::new(Stop(Rc::clone(&reactor)))).unwrap();
+    let (guest, mut guest_writer) = std::io::pipe().unwrap();
     reactor.watch(guest.as_fd()).unwrap();
-    for _ in 0..20 {
+    let deaf = Rc::new(Cell::new(false));
+    let (same, timer) = (Rc::clone(&deaf), Rc::clone(&reactor));
+    reactor.spawn("limit", async move {
+        sleep(Duration::from_secs(20)).await;
+        same.set(true);
+        timer.stop();
+    });
+    for round in 0..20 {
         let (own, mut writer) = std::io::pipe().unwrap();
         let user_data = ReactorRing::user_data(client, 7);
         assert!(ring.push_late(|ring| ring.poll_once(own.as_raw_fd(), 1, user_data).is_ok()));
@@ -305,33 +311,22 @@ fn a_reactor_with_a_watched_descriptor_is_woken_by_both() {
             writer.write_all(&[1]).unwrap();
             writer
         });
-        turn_until(&reactor, || told.0.replace(false), "the ring");
+        reactor.run();
+        assert!(!deaf.get(), "round {round}: the ring did not wake the reactor");
         drop(thread.join());
     }
-    let before = reactor.handle().stats().sleeps;
+    let written = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&written);
     let thread = std::thread::spawn(move || {
         std::thread::park_timeout(Duration::from_millis(20));
+        told.store(true, Ordering::SeqCst);
         guest_writer.write_all(&[1]).unwrap();
         guest_writer
     });
-    // One sleep at the least, and the one that the guest ends.
-    turn_until(&reactor, || reactor.handle().stats().sleeps > before, "the guest");
-    drop(thread.join());
-    guest.read_exact(&mut [0]).unwrap();
-    reactor.unwatch(guest.as_fd());
-}
-
-/// Runs turns until something is so; a sleep without end is ended by the test's own time limit.
-fn turn_until(reactor: &Rc<Reactor>, done: impl Fn() -> bool, what: &str) {
-    let limit = Clock::Real.ticks() + Clock::Real.ticks_in(Duration::from_secs(20));
-    // A timer, so that a deaf reactor wakes and the test can say so.
-    let timer = Rc::clone(reactor);
-    reactor.spawn("limit", async move {
-        sleep(Duration::from_secs(21)).await;
-        drop(timer);
-    });
-    while !done() {
-        assert!(Clock::Real.ticks() < limit, "{what} did not wake the reactor");
+    while !written.load(Ordering::SeqCst) {
         reactor.turn();
     }
+    assert!(!deaf.get(), "the guest did not wake the reactor");
+    drop(thread.join());
+    reactor.unwatch(guest.as_fd());
 }

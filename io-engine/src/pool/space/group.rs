@@ -12,6 +12,8 @@ pub(super) struct Group {
     cursor: usize,
     /// The same for runs that have to be whole.
     whole_cursor: usize,
+    /// Runs of so many blocks were looked for in vain since a block was freed.
+    lacks: u64,
     /// Whether it differs from the medium.
     pub(super) dirty: bool,
 }
@@ -24,6 +26,7 @@ impl Group {
             free: GROUP_BLOCKS,
             cursor: 0,
             whole_cursor: 0,
+            lacks: u64::MAX,
             dirty: false,
         };
         for range in geometry.reserved(group) {
@@ -41,7 +44,14 @@ impl Group {
             *word = bytes.try_into().map_or(u64::MAX, u64::from_le_bytes);
         }
         let used: u64 = words.iter().map(|word| u64::from(word.count_ones())).sum();
-        Self { words, free: GROUP_BLOCKS - used, cursor: 0, whole_cursor: 0, dirty: false }
+        Self {
+            words,
+            free: GROUP_BLOCKS - used,
+            cursor: 0,
+            whole_cursor: 0,
+            lacks: u64::MAX,
+            dirty: false,
+        }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -83,6 +93,7 @@ impl Group {
         if was_used {
             self.words[word] &= !bit;
             self.free += 1;
+            self.lacks = u64::MAX;
             self.dirty = true;
         }
         was_used
@@ -112,11 +123,15 @@ impl Group {
     /// Takes a run of exactly `want` free blocks, if there is one behind the last that was taken
     /// like this or, once, from the beginning. Returns its first block.
     pub(super) fn take_whole(&mut self, want: u64) -> Option<u64> {
-        if self.free < want {
+        if self.free < want || want >= self.lacks {
             return None;
         }
         let from = self.whole_cursor;
-        let first = self.find_whole(want, from).or_else(|| self.find_whole(want, 0))?;
+        let found = self.find_whole(want, from).or_else(|| self.find_whole(want, 0));
+        let Some(first) = found else {
+            self.lacks = want;
+            return None;
+        };
         for block in first..first + want {
             self.set(block);
         }

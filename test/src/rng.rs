@@ -1,4 +1,5 @@
-//! Random numbers that repeat: SplitMix64, which is all that a test needs.
+//! Random numbers that repeat: SplitMix64, which is all that a test needs, and streams of them that do
+//! not disturb each other.
 
 /// A generator with 64 bits of state.
 #[derive(Clone, Debug)]
@@ -9,6 +10,13 @@ impl Rng {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// One of many generators of a seed: what one stream draws does not shift another.
+    #[must_use]
+    pub fn stream(seed: u64, stream: u64) -> Self {
+        let mut first = Self(seed ^ stream.wrapping_mul(0xd6e8_feb8_6659_fd93));
+        Self(first.next_u64())
     }
 
     /// The next 64 bits.
@@ -25,9 +33,19 @@ impl Rng {
         self.next_u64() % limit.max(1)
     }
 
+    /// A number from `low` to `high`, both included.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high.saturating_sub(low) + 1)
+    }
+
     /// An index below `len`, which is at least 1.
     pub fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap_or(0)
+    }
+
+    /// True `share` times in a thousand.
+    pub fn per_mille(&mut self, share: u64) -> bool {
+        self.below(1000) < share
     }
 
     /// True once in `n` times.
@@ -58,5 +76,18 @@ pub fn seed_from_env() -> Option<u64> {
     match parsed {
         Ok(seed) => Some(seed),
         Err(error) => panic!("IO_ENGINE_TEST_SEED '{text}': {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_repeats_and_streams_differ() {
+        let draw = |mut rng: Rng| (0..8).map(|_| rng.next_u64()).collect::<Vec<_>>();
+        assert_eq!(draw(Rng::stream(7, 1)), draw(Rng::stream(7, 1)));
+        assert_ne!(draw(Rng::stream(7, 1)), draw(Rng::stream(7, 2)));
+        assert_ne!(draw(Rng::new(7)), draw(Rng::new(8)));
     }
 }

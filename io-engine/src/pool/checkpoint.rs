@@ -39,8 +39,7 @@ impl Pool {
 
     /// Blocks that the next checkpoint takes at the most.
     pub(super) fn checkpoint_needs(&self) -> u64 {
-        let changed = self.datasets.borrow().values().filter(|one| one.dirty.get()).count() as u64;
-        let table = changed * (1 + u64::from(self.table.height.get()));
+        let table = self.changed.get() * (1 + u64::from(self.table.height.get()));
         self.trees.marked() + table + MARGIN
     }
 
@@ -50,7 +49,7 @@ impl Pool {
             || self.trees.marked() > 0
             || self.space.pending_blocks() > 0
             || !self.gone.borrow().is_empty()
-            || self.datasets.borrow().values().any(|one| one.dirty.get())
+            || self.changed.get() > 0
     }
 
     /// Makes a checkpoint with nobody else inside.
@@ -67,6 +66,7 @@ impl Pool {
         if let Err(error) = &result {
             self.stop(format!("a checkpoint failed: {error}"));
         }
+        self.note_thick();
         self.counters.checkpoint(begun);
         self.checkpoints.set(self.checkpoints.get() + 1);
         self.checkpointed.wake_all();
@@ -92,7 +92,7 @@ impl Pool {
         }
         let txn = self.journal.take_txn();
         let changed: Vec<_> =
-            self.datasets.borrow().values().filter(|one| one.dirty.get()).cloned().collect();
+            self.datasets.borrow().values().filter(|one| one.is_changed()).cloned().collect();
         let records: Vec<Vec<u8>> =
             changed.iter().map(|one| one.record(one.root.get()).encode()).collect();
         let blocks: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
@@ -110,7 +110,7 @@ impl Pool {
         for ((dataset, digest), address) in changed.iter().zip(digests).zip(addresses) {
             let ptr = BlockPtr::new(PtrKind::Record, 0, address, txn, digest);
             places.push((dataset.slot, ptr));
-            dataset.dirty.set(false);
+            dataset.settle();
         }
         let gone = self.gone.take();
         places.extend(gone.into_iter().map(|slot| (slot, BlockPtr::HOLE)));
@@ -122,7 +122,7 @@ impl Pool {
                 self.space.free(old.address(), 1);
             }
         }
-        self.table.dirty.set(false);
+        self.table.settle();
         if let Some(written) = self.trees.write(&self.device, &self.space, &self.table).await? {
             self.trees.install(&self.table, &self.space, written);
         }
@@ -142,7 +142,7 @@ impl Pool {
             uuid: self.uuid,
             name: self.name.clone(),
             digest: self.digest,
-            compatible: 0,
+            compatible: self.compatible,
             read_only: 0,
             generation: start.generation,
             epoch: start.epoch,
@@ -200,12 +200,6 @@ impl Pool {
             // A failure has stopped the pool, which is what everybody learns of.
             let _ = own.commit(&closed, false).await;
         });
-    }
-
-    /// Waits for a checkpoint that begins from now on.
-    pub(super) async fn await_checkpoint(self: &Rc<Self>) -> Result<(), PoolError> {
-        let closed = self.gate.close().await;
-        self.commit(&closed, false).await
     }
 
     /// Closes the pool: brings everything to the medium. I/O that comes later is refused.

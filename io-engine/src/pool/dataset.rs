@@ -1,6 +1,7 @@
 //! Volumes and snapshots in memory.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use uuid::Uuid;
 
@@ -35,14 +36,15 @@ pub(super) struct Dataset {
     pub(super) mapped: Cell<u64>,
     pub(super) height: Cell<u8>,
     pub(super) root: Cell<BlockPtr>,
-    /// Whether the record differs from the medium.
-    pub(super) dirty: Cell<bool>,
+    /// Whether the record differs from the medium, and how many of the pool's do.
+    dirty: Cell<bool>,
+    changed: Rc<Cell<u64>>,
     pub(super) locks: RangeLocks,
 }
 
 impl Dataset {
-    /// The dataset of a record.
-    pub(super) fn of(record: VolumeRecord, slot: u64) -> Self {
+    /// The dataset of a record; it counts in `changed` while it differs from the medium.
+    pub(super) fn of(record: VolumeRecord, slot: u64, changed: &Rc<Cell<u64>>) -> Self {
         Self {
             id: record.id,
             uuid: record.uuid,
@@ -62,6 +64,7 @@ impl Dataset {
             height: Cell::new(record.height),
             root: Cell::new(record.root),
             dirty: Cell::new(false),
+            changed: Rc::clone(changed),
             locks: RangeLocks::default(),
         }
     }
@@ -85,7 +88,8 @@ impl Dataset {
             height,
             root,
         };
-        Self::of(record, 0)
+        // What the table counts is nobody's business: it is written whenever anything else is.
+        Self::of(record, 0, &Rc::default())
     }
 
     /// The record with another root.
@@ -106,6 +110,25 @@ impl Dataset {
             mapped: self.mapped.get(),
             height: self.height.get(),
             root,
+        }
+    }
+
+    /// Whether the record differs from the medium.
+    pub(super) fn is_changed(&self) -> bool {
+        self.dirty.get()
+    }
+
+    /// The record differs from the medium from now on.
+    pub(super) fn touch(&self) {
+        if !self.dirty.replace(true) {
+            self.changed.set(self.changed.get() + 1);
+        }
+    }
+
+    /// The record is on its way to the medium, or gone.
+    pub(super) fn settle(&self) {
+        if self.dirty.replace(false) {
+            self.changed.set(self.changed.get() - 1);
         }
     }
 

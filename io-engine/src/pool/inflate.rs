@@ -27,7 +27,7 @@ impl Pool {
             return Err(PoolError::NoSpace { pool: self.name.clone(), available, needed });
         }
         own.thin.set(false);
-        own.dirty.set(true);
+        own.touch();
         self.commit(&closed, true).await
     }
 

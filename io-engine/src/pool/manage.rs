@@ -120,8 +120,8 @@ impl Pool {
         let slot = (0..).find(|slot| !used.contains(slot) && !gone.contains(slot)).unwrap_or(0);
         drop(gone);
         self.table_slots.set(self.table_slots.get().max(slot + 1));
-        let dataset = Rc::new(Dataset::of(record, slot));
-        dataset.dirty.set(true);
+        let dataset = Rc::new(Dataset::of(record, slot, &self.changed));
+        dataset.touch();
         datasets.insert(dataset.id, Rc::clone(&dataset));
         dataset
     }
@@ -243,7 +243,7 @@ impl Pool {
         let snapshot = self.add(record);
         own.parent.set(snapshot.id);
         own.thin.set(true);
-        own.dirty.set(true);
+        own.touch();
         self.commit(&closed, true).await?;
         Ok(Rc::new(Volume::new(self, snapshot)))
     }
@@ -294,7 +294,7 @@ impl Pool {
         };
         let own = volume.dataset();
         own.state.set(DatasetState::Hidden);
-        own.dirty.set(true);
+        own.touch();
         self.promote_hidden();
         self.commit(&closed, true).await?;
         drop(closed);
@@ -308,7 +308,7 @@ impl Pool {
             if dataset.state.get() == DatasetState::Hidden && self.children(dataset.id).len() <= 1 {
                 dataset.state.set(DatasetState::Deleting);
                 dataset.cursor.set(0);
-                dataset.dirty.set(true);
+                dataset.touch();
             }
         }
     }
@@ -331,7 +331,7 @@ impl Pool {
         self.check_live(volume.dataset())?;
         self.check_free_name(name, None)?;
         *volume.dataset().name.borrow_mut() = name.to_owned();
-        volume.dataset().dirty.set(true);
+        volume.dataset().touch();
         self.commit(&closed, true).await
     }
 
@@ -352,7 +352,7 @@ impl Pool {
             return Err(PoolError::Refused { name: own.name.borrow().clone(), problem });
         }
         own.read_only.set(on);
-        own.dirty.set(true);
+        own.touch();
         self.commit(&closed, true).await
     }
 
@@ -377,7 +377,7 @@ impl Pool {
                 continue;
             }
             own.parent.set(0);
-            own.dirty.set(true);
+            own.touch();
             self.promote_hidden();
             self.commit(&closed, true).await?;
             drop(closed);

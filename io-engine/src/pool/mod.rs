@@ -57,6 +57,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use spdk_rs::NvmeStatus;
 use uuid::Uuid;
 
 pub use check::CheckReport;
@@ -88,6 +89,8 @@ pub struct Pool {
     name: String,
     uuid: Uuid,
     digest: DigestKind,
+    /// Features of the format that may be ignored; they are kept for those who know them.
+    compatible: u64,
     digester: Rc<Digester>,
     geometry: Cell<Geometry>,
     space: Space,
@@ -96,6 +99,10 @@ pub struct Pool {
     /// Passed by every change, closed by checkpoints.
     gate: Gate,
     datasets: RefCell<BTreeMap<u64, Rc<Dataset>>>,
+    /// How many of them differ from the medium.
+    changed: Rc<Cell<u64>>,
+    /// Those of which space is kept, as of the last checkpoint, which every change of that makes.
+    thick: RefCell<Vec<Rc<Dataset>>>,
     table: Dataset,
     /// Places of the table whose datasets are gone since the last checkpoint.
     gone: RefCell<Vec<u64>>,
@@ -182,6 +189,12 @@ impl Pool {
     fn wake_stopped(&self) {
         self.checkpointed.wake_all();
         self.flushed.wake_all();
+    }
+
+    /// Stops because the journal cannot be written, and says so.
+    fn stop_without_journal(&self, status: NvmeStatus) -> Result<(), PoolError> {
+        self.stop(format!("a journal record cannot be written: {status}"));
+        self.check_writable()
     }
 
     /// Refuses when no changes are taken.

@@ -178,6 +178,7 @@ impl Pool {
             name: superblock.name.clone(),
             uuid,
             digest: kind,
+            compatible: superblock.compatible,
             digester: super::Digester::new(kind),
             geometry: Cell::new(geometry),
             space: Space::open(geometry, kind, superblock.space_root),
@@ -185,6 +186,8 @@ impl Pool {
             journal,
             gate: super::Gate::default(),
             datasets: RefCell::new(BTreeMap::new()),
+            changed: Rc::default(),
+            thick: RefCell::default(),
             table: Dataset::table(superblock.table_root, superblock.table_height),
             gone: RefCell::default(),
             next_dataset: Cell::new(superblock.next_dataset),
@@ -215,7 +218,7 @@ impl Pool {
                 }
                 let place = (leaf << FANOUT_BITS) + slot as u64;
                 let record = self.load_record(place, ptr).await?;
-                let dataset = Rc::new(Dataset::of(record, place));
+                let dataset = Rc::new(Dataset::of(record, place, &self.changed));
                 self.table.mapped.set(self.table.mapped.get() + 1);
                 self.datasets.borrow_mut().insert(dataset.id, dataset);
             }

@@ -75,7 +75,7 @@ impl Pool {
                 }
                 drop(pass);
                 if self.space.pending_blocks() > self.space.free_blocks() {
-                    self.await_checkpoint().await?;
+                    self.checkpoint().await?;
                 }
                 spdk_rs::reactor::yield_now().await;
             }
@@ -89,9 +89,10 @@ impl Pool {
         self.check_writable()?;
         for child in self.children(dataset.id) {
             child.parent.set(dataset.parent.get());
-            child.dirty.set(true);
+            child.touch();
         }
         self.datasets.borrow_mut().remove(&dataset.id);
+        dataset.settle();
         self.gone.borrow_mut().push(dataset.slot);
         self.promote_hidden();
         self.commit(&closed, true).await
@@ -146,7 +147,7 @@ impl Pool {
             own.iter().for_each(|ptr| self.space.free(ptr.address(), 1));
         }
         dataset.cursor.set(end);
-        dataset.dirty.set(true);
+        dataset.touch();
         Ok(())
     }
 

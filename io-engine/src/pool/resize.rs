@@ -52,7 +52,7 @@ impl Pool {
         }
         own.size_blocks.set(size_blocks);
         own.limit.set(size_blocks);
-        own.dirty.set(true);
+        own.touch();
         self.commit(&closed, true).await
     }
 

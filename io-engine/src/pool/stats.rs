@@ -72,15 +72,14 @@ impl Latency {
 }
 
 impl Counters {
-    /// The present tick of the reactor's clock.
+    /// The tick at which the reactor's turn began: durations here are those of whole turns.
     pub(super) fn now() -> u64 {
-        Reactor::current().map_or(0, |reactor| reactor.clock().ticks())
+        Reactor::current().map_or(0, |reactor| reactor.now())
     }
 
     fn since(begun: u64) -> Duration {
         let Some(reactor) = Reactor::current() else { return Duration::ZERO };
-        let clock = reactor.clock();
-        clock.duration_of(clock.ticks().saturating_sub(begun))
+        reactor.clock().duration_of(reactor.now().saturating_sub(begun))
     }
 
     pub(super) fn recovered(&self, begun: u64, records: u64, transactions: u64) {

@@ -20,6 +20,6 @@ pub mod device;
 pub mod modes;
 pub mod oracle;
 pub mod plan;
-pub mod rng;
+pub use io_engine_test::rng;
 pub mod run;
 pub mod store;

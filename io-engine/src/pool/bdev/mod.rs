@@ -106,7 +106,7 @@ impl BdevOps for Lvol {
 
     fn create_channel(&self, reactor: &Rc<Reactor>) -> std::io::Result<Box<dyn BdevChannel>> {
         let lane = Lane::new(reactor, &self.place, self.block_len);
-        Ok(Box::new(LvolChannel(Rc::new(lane))))
+        Ok(Box::new(LvolChannel { lane: Rc::new(lane), reactor: Rc::clone(reactor) }))
     }
 
     fn driver_info(&self) -> Value {
@@ -114,13 +114,13 @@ impl BdevOps for Lvol {
     }
 }
 
-struct LvolChannel(Rc<Lane>);
+struct LvolChannel {
+    lane: Rc<Lane>,
+    reactor: Rc<Reactor>,
+}
 
 impl BdevChannel for LvolChannel {
     fn submit(&mut self, io: BdevIo) {
-        match Reactor::current() {
-            Some(reactor) => reactor.spawn("lvol", Rc::clone(&self.0).serve(io)),
-            None => unreachable!("a channel is entered on its reactor only"),
-        }
+        self.reactor.spawn("lvol", Rc::clone(&self.lane).serve(io));
     }
 }

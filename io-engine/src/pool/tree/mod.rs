@@ -42,7 +42,15 @@ struct DirtyNode {
 /// The lowest node over some blocks as it was found; none for a hole.
 pub(super) type Leaf = (u64, Option<Rc<Node>>);
 
-fn slot(index: u64) -> usize {
+/// The node over a block among neighbouring ones that were found; none for a hole.
+pub(super) fn leaf_over(leaves: &[Leaf], block: u64) -> Option<&Rc<Node>> {
+    let (first, _) = leaves.first()?;
+    let at = (block >> FANOUT_BITS).checked_sub(*first)?;
+    leaves.get(usize::try_from(at).ok()?)?.1.as_ref()
+}
+
+/// The place of a node or block among the pointers of its parent.
+pub(super) fn slot(index: u64) -> usize {
     usize::try_from(index % (1 << FANOUT_BITS)).unwrap_or(0)
 }
 
@@ -101,7 +109,7 @@ impl Trees {
         });
         leaf.birth = txn;
         let place = &mut Rc::make_mut(&mut leaf.node).ptrs[slot(block)];
-        dataset.dirty.set(true);
+        dataset.touch();
         let old = std::mem::replace(place, ptr);
         let mapped = dataset.mapped.get() + u64::from(!ptr.is_hole());
         dataset.mapped.set(mapped.saturating_sub(u64::from(!old.is_hole())));
@@ -139,7 +147,7 @@ impl Trees {
             below = BlockPtr::HOLE;
             dataset.height.set(level);
             dataset.root.set(BlockPtr::HOLE);
-            dataset.dirty.set(true);
+            dataset.touch();
         }
     }
 }

@@ -51,10 +51,21 @@ impl Pool {
         (self.geometry.get().total_blocks / 256).max(64)
     }
 
+    /// Notes which volumes space is kept for.
+    pub(in super::super) fn note_thick(&self) {
+        let datasets = self.datasets.borrow();
+        let thick = datasets.values().filter(|one| !one.thin.get() && one.is_live());
+        *self.thick.borrow_mut() = thick.cloned().collect();
+    }
+
+    /// Blocks that are kept for thick volumes and not written yet.
+    fn reserved_blocks(&self) -> u64 {
+        self.thick.borrow().iter().map(|one| one.reservation()).sum()
+    }
+
     /// Blocks that volumes may use now.
     pub(in super::super) fn available_blocks(&self) -> u64 {
-        let thick: u64 = self.datasets.borrow().values().map(|one| one.reservation()).sum();
-        let kept = self.slack() + self.checkpoint_needs() + thick;
+        let kept = self.slack() + self.checkpoint_needs() + self.reserved_blocks();
         self.unused_blocks().saturating_sub(kept)
     }
 
@@ -115,13 +126,13 @@ impl Pool {
             }
             drop(guard);
             drop(pass);
-            self.await_checkpoint().await?;
+            self.checkpoint().await?;
         }
     }
 
     /// Promises everything or nothing.
     fn promise(&self, dataset: &Dataset, needs: Needs, nodes: u64) -> Result<(), Lacking> {
-        let thick: u64 = self.datasets.borrow().values().map(|one| one.reservation()).sum();
+        let thick = self.reserved_blocks();
         let own = dataset.reservation().min(needs.blocks);
         let kept = if needs.frees { 0 } else { self.slack() + thick - own };
         let expected = self.counters.expected_nodes();

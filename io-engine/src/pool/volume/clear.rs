@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use spdk_rs::NvmeStatus;
+
 use super::super::dataset::{Dataset, span};
 use super::super::journal::blocks_for;
 use super::super::layout::{Entry, EntryKind, Extent, entry_bytes};
@@ -85,9 +87,9 @@ impl Pool {
             Entry { kind: EntryKind::Map, dataset: dataset.id, txn: 0, extents: vec![extent] };
         let reserved = std::mem::take(&mut admitted.journal_blocks);
         let appended = self.journal.append(&mut entry, reserved);
-        if !matches!(appended.written.await, Ok(Ok(()))) {
-            self.stop("a journal record cannot be written".to_owned());
-            return self.check_writable();
+        let written = appended.written.await.unwrap_or(Err(NvmeStatus::INTERNAL_ERROR));
+        if let Err(status) = written {
+            return self.stop_without_journal(status);
         }
         self.apply(dataset, appended.txn, &entry.extents, &admitted.leaves);
         self.journal.resolve(appended.txn);

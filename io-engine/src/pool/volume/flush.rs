@@ -14,8 +14,7 @@ impl Pool {
         if !Mutant::NoWaitForRecords.is_on()
             && let Err(status) = self.journal.settled().await
         {
-            self.stop(format!("a journal record cannot be written: {status}"));
-            return self.check_writable();
+            return self.stop_without_journal(status);
         }
         let wanted = self.flusher.borrow().begun + 1;
         loop {

@@ -15,9 +15,9 @@ use spdk_rs::env::DmaBuf;
 use uuid::Uuid;
 
 use super::dataset::Dataset;
-use super::layout::{BLOCK_BYTES, BlockPtr, FANOUT_BITS};
+use super::layout::{BLOCK_BYTES, BlockPtr};
 use super::mutant::Mutant;
-use super::tree::Leaf;
+use super::tree::{Leaf, leaf_over};
 use super::{Pool, PoolError};
 pub use partial::Span;
 
@@ -145,11 +145,7 @@ impl Pool {
     fn check_range(&self, dataset: &Dataset, offset: u64, blocks: u64) -> Result<(), PoolError> {
         let name = || dataset.name.borrow().clone();
         if !dataset.is_live() || self.closed.get() {
-            let problem = "it was deleted, or its pool exported".to_owned();
-            return Err(PoolError::NoSuchVolume {
-                pool: self.name.clone(),
-                name: name() + ": " + &problem,
-            });
+            return Err(PoolError::NoSuchVolume { pool: self.name.clone(), name: name() });
         }
         let end = offset.checked_add(blocks).filter(|end| *end <= dataset.limit.get());
         if end.is_some() && blocks > 0 {
@@ -173,10 +169,7 @@ impl Pool {
         txn: u64,
         frees: bool,
     ) {
-        let first = leaves.first().map_or(0, |(index, _)| *index);
-        let at = (block >> FANOUT_BITS).saturating_sub(first);
-        let leaf = usize::try_from(at).ok().and_then(|at| leaves.get(at));
-        let found = leaf.and_then(|(_, node)| node.as_ref());
+        let found = leaf_over(leaves, block);
         let prev = |end| self.prev(dataset, end);
         let old = self.trees.map(dataset, block, ptr, found, txn, prev);
         let own = old.birth() > prev(block + 1) || Mutant::FreeSnapshotBlocks.is_on();

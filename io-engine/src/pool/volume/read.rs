@@ -10,6 +10,7 @@ use super::super::digest::{Digest, digest_blocks};
 use super::super::layout::{BLOCK_BYTES, BlockPtr};
 use super::super::mutant::Mutant;
 use super::super::stats::Counters;
+use super::super::tree::{leaf_over, slot};
 use super::super::{Pool, PoolError};
 use super::blocks_in;
 
@@ -80,15 +81,9 @@ impl Pool {
         blocks: u64,
     ) -> Result<Vec<BlockPtr>, PoolError> {
         let leaves = self.trees.leaves(&self.device, dataset, offset, offset + blocks).await?;
-        let first = leaves.first().map_or(0, |(index, _)| *index);
-        Ok((offset..offset + blocks)
-            .map(|block| {
-                let leaf = usize::try_from((block >> 6) - first).ok().and_then(|at| leaves.get(at));
-                let node = leaf.and_then(|(_, node)| node.as_ref());
-                let slot = usize::try_from(block % 64).unwrap_or(0);
-                node.map_or(BlockPtr::HOLE, |node| node.ptrs[slot])
-            })
-            .collect())
+        let ptr =
+            |block| leaf_over(&leaves, block).map_or(BlockPtr::HOLE, |node| node.ptrs[slot(block)]);
+        Ok((offset..offset + blocks).map(ptr).collect())
     }
 
     /// Fills a buffer from where pointers lead.

@@ -1,6 +1,7 @@
 //! Writing: data to new blocks and a record with their digests to the journal, at the same time;
 //! then the map is changed.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use futures::future::join_all;
@@ -10,7 +11,7 @@ use spdk_rs::env::DmaBuf;
 use super::super::dataset::Dataset;
 use super::super::digest::Digest;
 use super::super::journal::{Appended, blocks_for};
-use super::super::layout::{BLOCK_BYTES, Entry, EntryKind, Extent, entry_bytes};
+use super::super::layout::{BLOCK_BYTES, Entry, EntryKind, Extent, FANOUT_BITS, entry_bytes};
 use super::super::mutant::Mutant;
 use super::super::space::Run;
 use super::super::stats::Counters;
@@ -123,8 +124,7 @@ impl Pool {
         };
         let recorded = recorded.unwrap_or(Err(NvmeStatus::INTERNAL_ERROR));
         if let Err(status) = recorded {
-            self.stop(format!("a journal record cannot be written: {status}"));
-            return (self.check_writable(), pieces);
+            return (self.stop_without_journal(status), pieces);
         }
         if let Err(error) = stored {
             let gave_up = self.give_up(dataset, txn, &runs, &mut admitted).await;
@@ -157,8 +157,8 @@ impl Pool {
             let covers = |leaves: &&Vec<Leaf>| {
                 let first = leaves.first().map_or(u64::MAX, |(index, _)| *index);
                 let last = leaves.last().map_or(0, |(index, _)| *index);
-                (first..=last).contains(&(extent.offset >> 6))
-                    && last >= (extent.offset + extent.count - 1) >> 6
+                (first..=last).contains(&(extent.offset >> FANOUT_BITS))
+                    && last >= (extent.offset + extent.count - 1) >> FANOUT_BITS
             };
             let Some(leaves) = leaves.iter().find(covers) else { continue };
             for (block, ptr) in (extent.offset..).zip(extent.ptrs(txn)) {
@@ -180,8 +180,7 @@ impl Pool {
         let reserved = std::mem::take(&mut admitted.journal_blocks);
         let written = self.journal.append(&mut entry, reserved).written.await;
         if let Err(status) = written.unwrap_or(Err(NvmeStatus::INTERNAL_ERROR)) {
-            self.stop(format!("a journal record cannot be written: {status}"));
-            return self.check_writable();
+            return self.stop_without_journal(status);
         }
         for &(address, count) in runs {
             self.space.free(address, count);
@@ -209,15 +208,20 @@ impl Pool {
             return (status.ok().map_err(|s| PoolError::device("write", address, s)), pieces);
         }
         let all: Vec<&[u8]> = pieces.iter().map(|(_, buf)| buf.as_slice()).collect();
-        let mut bytes = all.concat();
-        let mut writes = Vec::new();
+        let joined: Cow<'_, [u8]> = match all[..] {
+            [one] => one.into(),
+            _ => all.concat().into(),
+        };
+        let mut rest = &*joined;
+        let mut writes = Vec::with_capacity(runs.len());
         for &(address, count) in runs {
             let len = usize::try_from(count).unwrap_or(0) * BLOCK_BYTES;
-            let rest = bytes.split_off(len.min(bytes.len()));
-            let own = std::mem::replace(&mut bytes, rest);
-            writes.push(async move { self.device.write_bytes(address, &own).await });
+            let (own, after) = rest.split_at(len.min(rest.len()));
+            rest = after;
+            writes.push(self.device.write_bytes(address, own));
         }
         let result = join_all(writes).await.into_iter().collect();
+        drop(joined);
         (result, pieces)
     }
 }

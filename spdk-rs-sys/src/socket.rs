@@ -32,6 +32,8 @@ pub enum SocketOption {
     SendBufferBytes,
     /// `SO_RCVBUF`: bytes of the receive buffer; the kernel doubles the number.
     ReceiveBufferBytes,
+    /// `SO_RCVLOWAT`: bytes that have to be there before a reader is woken.
+    ReceiveLowWaterBytes,
     /// `TCP_NODELAY`: small segments leave at once.
     NoDelay,
     /// `IPV6_V6ONLY`: an IPv6 socket takes no IPv4 peers.
@@ -52,12 +54,13 @@ impl SocketOption {
             Self::Priority => "SO_PRIORITY",
             Self::SendBufferBytes => "SO_SNDBUF",
             Self::ReceiveBufferBytes => "SO_RCVBUF",
+            Self::ReceiveLowWaterBytes => "SO_RCVLOWAT",
             Self::NoDelay => "TCP_NODELAY",
             Self::V6Only => "IPV6_V6ONLY",
         }
     }
 
-    fn level_and_number(self) -> (i32, i32) {
+    pub(crate) fn level_and_number(self) -> (i32, i32) {
         match self {
             Self::ReuseAddress => (libc::SOL_SOCKET, libc::SO_REUSEADDR),
             Self::KeepAlive => (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
@@ -68,6 +71,7 @@ impl SocketOption {
             Self::Priority => (libc::SOL_SOCKET, libc::SO_PRIORITY),
             Self::SendBufferBytes => (libc::SOL_SOCKET, libc::SO_SNDBUF),
             Self::ReceiveBufferBytes => (libc::SOL_SOCKET, libc::SO_RCVBUF),
+            Self::ReceiveLowWaterBytes => (libc::SOL_SOCKET, libc::SO_RCVLOWAT),
             Self::NoDelay => (libc::IPPROTO_TCP, libc::TCP_NODELAY),
             Self::V6Only => (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
         }
@@ -488,6 +492,7 @@ mod tests {
             (KeepAliveProbes, 13),
             (UserTimeoutMs, 1400),
             (Priority, 5),
+            (ReceiveLowWaterBytes, 9000),
             (NoDelay, 1),
         ] {
             assert_ne!(option(fd.as_fd(), wanted).unwrap(), value, "{}", wanted.name());

@@ -10,6 +10,7 @@ use io_uring::opcode;
 use io_uring::types::Fd;
 
 use super::{Ring, SqFull};
+use crate::socket::SocketOption;
 
 /// `IORING_RECVSEND_POLL_FIRST`: wait for the socket without trying it first (Linux 5.19).
 const POLL_FIRST: u16 = 1;
@@ -123,6 +124,32 @@ impl Ring {
     ) -> Result<(), SqFull> {
         let request = opcode::SendMsg::new(Fd(fd), message).flags(SEND_FLAGS).build();
         // SAFETY: the caller keeps header, pieces and memory as demanded.
+        unsafe { self.push(request, user_data) }
+    }
+
+    /// Queues the setting of an option of a socket, which completes at once, before requests that
+    /// are queued behind it begin (Linux 6.7; older kernels complete it with an error).
+    ///
+    /// # Errors
+    ///
+    /// [`SqFull`].
+    ///
+    /// # Safety
+    ///
+    /// `value` must be valid for reading, and nobody may write it, until the completion was reaped.
+    #[inline]
+    pub unsafe fn set_option(
+        &mut self,
+        fd: RawFd,
+        option: SocketOption,
+        value: *const i32,
+        user_data: u64,
+    ) -> Result<(), SqFull> {
+        let (level, number) = option.level_and_number();
+        let (level, number) = (level.cast_unsigned(), number.cast_unsigned());
+        let len = u32::try_from(size_of::<i32>()).unwrap_or(0);
+        let request = opcode::SetSockOpt::new(Fd(fd), level, number, value.cast(), len).build();
+        // SAFETY: the caller keeps the value as demanded.
         unsafe { self.push(request, user_data) }
     }
 

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use spdk_rs_sys::event::{Epoll, Interest, Ready, Trigger};
 use spdk_rs_sys::uring::Ring;
 
-use super::NetError;
+use super::{LOW_WATER_LIMIT, NetError};
 use crate::reactor::{ClientId, CompletionClient, Reactor, ReactorRing, Rest, Source};
 
 /// Reading and writing, told once each time that it becomes possible.
@@ -27,6 +27,7 @@ pub(super) enum Op {
     Receive,
     Send,
     Poll,
+    LowWater,
 }
 
 /// A socket's place on its reactor: an index, and the count of those that had it before.
@@ -48,6 +49,7 @@ impl Key {
             Op::Receive => 0,
             Op::Send => 1,
             Op::Poll => 2,
+            Op::LowWater => 3,
         };
         let generation = u64::from(self.generation & GENERATION_MASK);
         op << (INDEX_BITS + GENERATION_BITS) | generation << INDEX_BITS | u64::from(self.index)
@@ -58,6 +60,7 @@ impl Key {
             0 => Op::Receive,
             1 => Op::Send,
             2 => Op::Poll,
+            3 => Op::LowWater,
             _ => return None,
         };
         let index = u32::try_from(token & INDEX_MASK).ok()?;
@@ -81,6 +84,11 @@ pub(super) trait Endpoint {
 
     /// The reactor ends.
     fn end(self: Rc<Self>);
+
+    /// Whether a receive waits for many bytes, and may go on waiting at this tick.
+    fn keeps_waiting(self: Rc<Self>, _now: u64) -> bool {
+        false
+    }
 }
 
 struct Slot {
@@ -106,6 +114,14 @@ pub(super) struct Net {
     spare: RefCell<Vec<Rc<dyn Endpoint>>>,
     /// Who tells about readiness where there is no ring.
     epoll: Option<Epoll>,
+    /// Those with a receive that waits for many bytes, each at most once.
+    patient: RefCell<Vec<Key>>,
+    /// When they are looked at next.
+    patience_due: Cell<u64>,
+    /// Ticks that such a receive may wait.
+    patience: u64,
+    /// The kernel sets options through the ring.
+    sets_options: Cell<bool>,
     ended: Cell<bool>,
 }
 
@@ -143,6 +159,10 @@ impl Net {
             marked: RefCell::default(),
             spare: RefCell::default(),
             epoll,
+            patient: RefCell::default(),
+            patience_due: Cell::new(0),
+            patience: reactor.clock().ticks_in(LOW_WATER_LIMIT),
+            sets_options: Cell::new(true),
             ended: Cell::new(false),
         });
         if let Some(ring) = reactor.ring() {
@@ -245,6 +265,45 @@ impl Net {
         ring.push_late(|ring| queue(ring, user_data))
     }
 
+    /// Whether the kernel sets options through the ring, as far as is known.
+    #[inline]
+    pub(super) fn sets_options(&self) -> bool {
+        self.sets_options.get()
+    }
+
+    /// The kernel does not.
+    #[cold]
+    pub(super) fn refuses_options(&self) {
+        self.sets_options.set(false);
+    }
+
+    /// Ticks that a receive may wait for many bytes.
+    #[inline]
+    pub(super) fn patience(&self) -> u64 {
+        self.patience
+    }
+
+    /// Has the receive of a socket watched, once at a time.
+    pub(super) fn watch_patient(&self, key: Key) {
+        let mut patient = self.patient.borrow_mut();
+        if patient.is_empty() {
+            self.patience_due.set(self.reactor.now().saturating_add(self.patience));
+        }
+        patient.push(key);
+    }
+
+    /// Ends waits that have taken too long.
+    #[cold]
+    fn check_patient(&self) {
+        let now = self.reactor.now();
+        if now < self.patience_due.get() {
+            return;
+        }
+        self.patience_due.set(now.saturating_add(self.patience / 4));
+        let keeps = |key: &Key| self.find(*key).is_some_and(|endpoint| endpoint.keeps_waiting(now));
+        self.patient.borrow_mut().retain(keeps);
+    }
+
     /// Flushes those that were marked before.
     fn flush(&self, arm_only: bool) -> usize {
         if self.marked.borrow().is_empty() {
@@ -306,6 +365,9 @@ impl CompletionClient for Net {
 impl Source for Net {
     fn poll(&self) -> usize {
         let found = self.epoll.as_ref().map_or(0, |epoll| self.ask(epoll));
+        if !self.patient.borrow().is_empty() {
+            self.check_patient();
+        }
         found + self.flush(false)
     }
 
@@ -324,7 +386,9 @@ impl Source for Net {
         if self.has_ring() {
             self.flush(true);
         }
-        if self.marked.borrow().is_empty() { Rest::Sleep } else { Rest::Poll }
+        // Nothing would end a sleep when a receive has waited for too long.
+        let idle = self.marked.borrow().is_empty() && self.patient.borrow().is_empty();
+        if idle { Rest::Sleep } else { Rest::Poll }
     }
 
     fn end(&self) {
@@ -345,7 +409,7 @@ mod tests {
 
     #[test]
     fn tokens_fit_48_bits_and_come_back() {
-        for op in [Op::Receive, Op::Send, Op::Poll] {
+        for op in [Op::Receive, Op::Send, Op::Poll, Op::LowWater] {
             for (index, generation) in [(0, 0), (1, 2), (0xff_ffff, 0x3f_ffff), (0xab_cdef, 1)] {
                 let key = Key { index, generation };
                 let token = key.token(op);
@@ -353,6 +417,6 @@ mod tests {
                 assert_eq!(Key::from_token(token), Some((key, op)));
             }
         }
-        assert_eq!(Key::from_token(3 << 46), None);
+        assert_eq!(Key::from_token(1 << 48), None);
     }
 }

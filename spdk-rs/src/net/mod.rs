@@ -29,5 +29,6 @@ pub use error::NetError;
 pub use listener::{ListenOptions, Listener};
 pub use socket::{Socket, SocketOptions};
 pub use stream::{
-    CloseReason, ReadBuffer, ReadSpace, Received, SendFull, Stream, StreamHandler, StreamOptions,
+    CloseReason, LOW_WATER_LIMIT, ReadBuffer, ReadSpace, Received, SendFull, Stream, StreamHandler,
+    StreamOptions,
 };

@@ -59,7 +59,8 @@ impl Stream {
         if !self.cut.replace(true) {
             self.shut(ShutdownOf::Both);
         }
-        if self.receiver.in_flight.get() || self.sender.in_flight.get() {
+        let option = self.low_water.is_in_flight();
+        if self.receiver.in_flight.get() || self.sender.in_flight.get() || option {
             // Their ends mark the stream again.
             return 0;
         }

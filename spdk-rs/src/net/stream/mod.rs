@@ -10,6 +10,7 @@
 
 mod close;
 mod handler;
+mod low_water;
 mod queue;
 mod readiness;
 mod ring;
@@ -25,9 +26,11 @@ use std::time::Duration;
 use spdk_rs_sys::event::Ready;
 
 pub use handler::{CloseReason, StreamHandler};
+pub use low_water::LOW_WATER_LIMIT;
 pub use queue::SendFull;
 pub use space::{ReadBuffer, ReadSpace, Received};
 
+use self::low_water::LowWater;
 use self::queue::SendQueue;
 use super::core::{Endpoint, Key, Net, Op};
 use super::{NetError, Socket};
@@ -95,6 +98,7 @@ pub struct Stream {
     /// Whoever watches over the time limit of an orderly end.
     limit_waker: RefCell<Option<Waker>>,
     receiver: Receiver,
+    low_water: LowWater,
     sender: Sender,
     ready: ReadyState,
 }
@@ -105,9 +109,11 @@ struct Receiver {
     /// The last receive left nothing behind.
     drained: Cell<bool>,
     /// While the receive is in flight its pieces and, in the ring, its header are the kernel's.
-    space: UnsafeCell<ReadSpace>,
+    space: RefCell<ReadSpace>,
     /// Bytes that the space has.
     space_bytes: Cell<usize>,
+    /// Bytes that it is to wait for.
+    waits_for: Cell<usize>,
     message: UnsafeCell<nix::libc::msghdr>,
     /// Where dropped bytes go.
     waste: OnceCell<Box<[UnsafeCell<u8>]>>,
@@ -164,6 +170,7 @@ impl Stream {
             cut: Cell::new(false),
             limit_waker: RefCell::default(),
             receiver: Receiver::new(),
+            low_water: LowWater::new(),
             sender: Sender::new(copy_bytes, pieces),
             ready: ReadyState {
                 readable: Cell::new(false),
@@ -316,9 +323,7 @@ impl Stream {
     fn received(&self, bytes: usize, drained: bool) {
         self.receiver.drained.set(drained);
         if self.state.get() == State::Open {
-            let space = self.receiver.space.get();
-            // SAFETY: the kernel is done with it, and nobody is called in between.
-            unsafe { &*space }.fill(bytes);
+            self.receiver.space.borrow().fill(bytes);
         }
         self.give_back();
         if bytes == 0 {
@@ -367,23 +372,21 @@ impl Stream {
     /// Gets the next read space, unless reading is not wanted; returns its pieces. With pieces the
     /// receive counts as in flight from now on: the space is its own until [`Self::give_back`].
     fn take_space(&self) -> Option<*mut [IoVec]> {
-        let mut fresh = ReadSpace::new();
         self.receiver.in_flight.set(true);
-        match self.state.get() {
-            State::Open if !self.paused.get() => {
-                self.tell(|handler| handler.read_space(&mut fresh));
+        let (pieces, bytes) = {
+            let space = &mut *self.receiver.space.borrow_mut();
+            match self.state.get() {
+                State::Open if !self.paused.get() => self.tell(|handler| handler.read_space(space)),
+                State::Draining if !self.peer_ended.get() => {
+                    // SAFETY: only receives write there and nobody reads it; the stream owns it.
+                    unsafe { space.push(self.receiver.waste()) };
+                }
+                _ => {}
             }
-            State::Draining if !self.peer_ended.get() => {
-                // SAFETY: only receives write there and nobody reads it; the stream owns it.
-                unsafe { fresh.push(self.receiver.waste()) };
-            }
-            _ => {}
-        }
-        let space = self.receiver.space.get();
-        // SAFETY: no receive is in flight, and this one's has not begun.
-        let space = unsafe { &mut *space };
-        *space = fresh;
-        let (pieces, bytes) = space.seal();
+            self.receiver.waits_for.set(space.waits_for());
+            let (pieces, bytes) = space.seal();
+            (&raw mut *pieces, bytes)
+        };
         self.receiver.space_bytes.set(bytes);
         if bytes == 0 {
             self.give_back();
@@ -394,9 +397,7 @@ impl Stream {
 
     /// The receive has ended, or never began: its space is nobody's.
     fn give_back(&self) {
-        let space = self.receiver.space.get();
-        // SAFETY: the kernel is done with it, and nobody is called in between.
-        unsafe { &mut *space }.clear();
+        self.receiver.space.borrow_mut().clear();
         self.receiver.in_flight.set(false);
     }
 }
@@ -406,8 +407,9 @@ impl Receiver {
         Self {
             in_flight: Cell::new(false),
             drained: Cell::new(true),
-            space: UnsafeCell::new(ReadSpace::new()),
+            space: RefCell::new(ReadSpace::new()),
             space_bytes: Cell::new(0),
+            waits_for: Cell::new(0),
             message: UnsafeCell::new(spdk_rs_sys::socket::message_of(std::ptr::null_mut(), 0)),
             waste: OnceCell::new(),
         }
@@ -481,5 +483,9 @@ impl Endpoint for Stream {
 
     fn end(self: Rc<Self>) {
         self.close(CloseReason::ReactorEnded);
+    }
+
+    fn keeps_waiting(self: Rc<Self>, now: u64) -> bool {
+        self.low_water_holds(now)
     }
 }

@@ -26,7 +26,9 @@ impl Stream {
 
     fn arm_receive(&self) {
         let (Some(pieces), Some(&key)) = (self.take_space(), self.key.get()) else { return };
-        let (fd, poll_first) = (self.fd, self.receiver.drained.get());
+        let raised = self.set_low_water(key);
+        // A raised mark counts only where the socket is asked before it is read.
+        let (fd, poll_first) = (self.fd, self.receiver.drained.get() || raised);
         // SAFETY: no receive is in flight; the pieces lie in the stream and are not used otherwise.
         let pieces = unsafe { &mut *pieces };
         let message = self.receiver.message.get();
@@ -95,6 +97,7 @@ impl Stream {
                     Err(_) => self.send_failed(-result),
                 }
             }
+            Op::LowWater => self.low_water_set(result),
             Op::Poll => {}
         }
         // It may have been the last that an end waited for.

@@ -15,17 +15,29 @@ pub struct ReadSpace {
     /// Bytes of the pieces that were pushed.
     direct_bytes: usize,
     buffer: Option<ReadBuffer>,
+    /// Bytes of the buffer that may be used at the most.
+    buffer_max: usize,
     /// The buffer's free part is among the pieces.
     lent: bool,
+    /// Bytes that are worth a wake-up.
+    low_water: usize,
 }
 
 impl ReadSpace {
     /// Pieces that can be pushed.
-    pub const PIECES_MAX: usize = 8;
+    pub const PIECES_MAX: usize = 64;
 
     pub(crate) const fn new() -> Self {
         let iovs = [IoVec::EMPTY; Self::PIECES_MAX + 1];
-        Self { iovs, count: 0, direct_bytes: 0, buffer: None, lent: false }
+        Self {
+            iovs,
+            count: 0,
+            direct_bytes: 0,
+            buffer: None,
+            buffer_max: usize::MAX,
+            lent: false,
+            low_water: 0,
+        }
     }
 
     /// Adds a piece of memory; false, and nothing added, when [`ReadSpace::PIECES_MAX`] were.
@@ -56,6 +68,36 @@ impl ReadSpace {
         self.buffer = Some(buffer.clone());
     }
 
+    /// As [`ReadSpace::then_buffer`], with at most `bytes` of the free part.
+    #[inline]
+    pub fn then_buffer_up_to(&mut self, buffer: &ReadBuffer, bytes: usize) {
+        self.buffer = Some(buffer.clone());
+        self.buffer_max = bytes;
+    }
+
+    /// Pieces that can still be pushed.
+    #[inline]
+    #[must_use]
+    pub fn pieces_left(&self) -> usize {
+        Self::PIECES_MAX - self.count
+    }
+
+    /// The receive may wait until so many bytes are there, because they are certain to come. It
+    /// ends with fewer at the end of the stream, when memory for received bytes is short, or when
+    /// they take too long ([`LOW_WATER_LIMIT`](super::LOW_WATER_LIMIT)); and where the kernel
+    /// offers no cheap way to wait for them.
+    #[inline]
+    pub fn wait_for(&mut self, bytes: usize) {
+        self.low_water = bytes;
+    }
+
+    /// What [`ReadSpace::wait_for`] was told; 0 when it was not.
+    #[inline]
+    #[must_use]
+    pub fn waits_for(&self) -> usize {
+        self.low_water
+    }
+
     /// Forgets all pieces. No receive that names them is in flight.
     pub(crate) fn clear(&mut self) {
         if let Some(buffer) = self.buffer.take()
@@ -64,13 +106,14 @@ impl ReadSpace {
             buffer.0.lent.set(false);
         }
         (self.count, self.direct_bytes, self.lent) = (0, 0, false);
+        (self.buffer_max, self.low_water) = (usize::MAX, 0);
     }
 
     /// The pieces with the free part of the buffer behind them, and their bytes in all.
     pub(crate) fn seal(&mut self) -> (&mut [IoVec], usize) {
         let mut bytes = self.direct_bytes;
         if let Some(buffer) = &self.buffer {
-            let free = buffer.make_room();
+            let free = buffer.make_room().truncated(self.buffer_max);
             if !free.is_empty() {
                 buffer.0.lent.set(true);
                 self.lent = true;
@@ -203,6 +246,17 @@ impl ReadBuffer {
 
     /// Leftovers of at most so many bytes are moved to the start whenever there is a chance.
     const MOVE_MAX: usize = 512;
+
+    /// Adds a copy of bytes behind those that are there. There has to be room, which is not named
+    /// by a receive.
+    pub(crate) fn append(&self, bytes: &[u8]) {
+        let free = self.make_room();
+        assert!(bytes.len() <= free.len(), "more bytes are added than there is room for");
+        // SAFETY: the free part is as long as `bytes` at least, and nobody else has a reference to
+        // it, so that it does not overlap them.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), free.base(), bytes.len()) };
+        self.extend(bytes.len());
+    }
 
     fn extend(&self, bytes: usize) {
         let end = self.0.end.get() + bytes;

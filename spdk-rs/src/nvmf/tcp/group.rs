@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::shared::Shared;
 use crate::env::DmaBuf;
 use crate::net::Listener;
+use crate::nvme::tcp::framing::Displaced;
 use crate::nvmf::transport::ListenerId;
 use crate::reactor::{Reactor, sleep};
 
@@ -37,6 +38,8 @@ pub(super) struct Group {
     pub(super) connect_ticks: u64,
     pub(super) data_ticks: u64,
     listeners: RefCell<Vec<(ListenerId, Rc<Listener>)>>,
+    /// Memory for what the connections received elsewhere than expected.
+    pub(super) displaced: Rc<Displaced>,
 }
 
 /// Connections by number.
@@ -72,6 +75,7 @@ impl Group {
             held: Cell::new(0),
             watching: Cell::new(false),
             listeners: RefCell::default(),
+            displaced: Displaced::new(),
         });
         groups.push(Rc::clone(&group));
         group

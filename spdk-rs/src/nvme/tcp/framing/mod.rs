@@ -10,6 +10,7 @@
 //! * an error of the stream is fatal and reported once; nothing that comes after it is looked at;
 //! * a wrong data digest is not fatal: it is told with the payload.
 
+mod ahead;
 mod check;
 mod error;
 #[cfg(fuzzing)]
@@ -20,6 +21,7 @@ mod receiver;
 mod tests;
 mod transmit;
 
+pub use ahead::{Coming, Displaced};
 pub use check::{ALIGNMENT_MAX, ReceiveRules, Role};
 pub use error::{FatalError, FatalStatus};
 pub use pdu::{DataPdu, IcReq, IcResp, Pdu, PduType, R2t, TermReq};

@@ -1,6 +1,9 @@
 //! The receiving state machine.
 #![allow(unsafe_code, reason = "payload is written to destinations that are named by address")]
 
+use std::rc::Rc;
+
+use super::ahead::{Ahead, Coming, Displaced, Front};
 use super::check::{COMMON_BYTES, ReceiveRules, Role, Shape, check_data};
 use super::error::{FatalError, FatalStatus};
 use super::pdu::{Pdu, PduType, le32, offset};
@@ -8,6 +11,10 @@ use crate::env::IoVec;
 use crate::env::iovec::total_len;
 use crate::net::{ReadBuffer, ReadSpace};
 use crate::nvme::tcp::digest::{Crc32c, DIGEST_BYTES};
+
+/// Bytes of the buffer that a receive may use behind what is taken to come: enough for many
+/// commands, and few of the payload behind them.
+const TAIL_BYTES: usize = 4096;
 
 /// Bytes of a header that are kept for a termination request.
 const KEPT_BYTES: usize = 128;
@@ -67,6 +74,8 @@ pub struct Receiver {
     buffer: ReadBuffer,
     /// Bytes of payload that the last read space named directly.
     direct: usize,
+    /// What was received beyond that payload, where it was expected.
+    ahead: Option<Box<Ahead>>,
     header: [u8; KEPT_BYTES],
     header_len: usize,
 }
@@ -86,8 +95,10 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Payload {
+pub(super) struct Payload {
     tag: u32,
+    /// Where in the destination it begins.
+    offset: u32,
     /// Bytes still to come.
     left: usize,
     /// The next byte goes to this entry of the table …
@@ -109,6 +120,7 @@ impl Receiver {
             state: State::Header,
             buffer: ReadBuffer::new(buffer_bytes.max(1024)),
             direct: 0,
+            ahead: None,
             header: [0; KEPT_BYTES],
             header_len: 0,
         }
@@ -131,7 +143,7 @@ impl Receiver {
     #[must_use]
     pub fn is_inside_pdu(&self) -> bool {
         match self.state {
-            State::Header => !self.buffer.is_empty(),
+            State::Header => !self.buffer.is_empty() || self.is_ahead(),
             State::Ended => false,
             _ => true,
         }
@@ -140,7 +152,27 @@ impl Receiver {
     /// Ends it: whatever arrives is dropped.
     pub fn end(&mut self) {
         self.state = State::Ended;
+        if let Some(ahead) = &mut self.ahead {
+            ahead.clear();
+        }
         self.buffer.consume(self.buffer.len());
+    }
+
+    /// Lets [`Receiver::read_space_ahead`] reach beyond one PDU; what arrives elsewhere than
+    /// expected goes to memory that is shared.
+    pub fn look_ahead(&mut self, displaced: &Rc<Displaced>) {
+        self.ahead = Some(Box::new(Ahead::new(displaced)));
+    }
+
+    /// Bytes that had to be moved since the last call because they had arrived elsewhere than
+    /// expected.
+    pub fn take_moved(&mut self) -> usize {
+        self.ahead.as_mut().map_or(0, |ahead| ahead.take_moved())
+    }
+
+    #[inline]
+    fn is_ahead(&self) -> bool {
+        self.ahead.as_ref().is_some_and(|ahead| ahead.has_bytes())
     }
 
     /// Says where the next bytes go: the rest of a payload first, then the buffer.
@@ -167,9 +199,58 @@ impl Receiver {
         }
     }
 
+    /// As [`Receiver::read_space`], and then room for what is taken to come next, up to `bytes_max`
+    /// bytes of it: where that is right, payload arrives in its place, PDU after PDU. Returns how
+    /// many bytes have to come, if the data that are taken to come do; 0 when the space is an
+    /// ordinary one.
+    ///
+    /// The owner's [`Destinations`] have to keep the memory of the tags in `coming` as they keep
+    /// that of a tag that was placed, until the step that reports its payload, or until
+    /// [`Receiver::end`].
+    pub fn read_space_ahead(
+        &mut self,
+        places: &impl Destinations,
+        coming: impl Iterator<Item = Coming>,
+        bytes_max: usize,
+        out: &mut ReadSpace,
+    ) -> usize {
+        let behind = match &self.state {
+            State::Header => Some(false),
+            State::Payload(_) => Some(self.rules.data_digest),
+            _ => None,
+        };
+        let empty = self.buffer.is_empty() && !self.is_ahead();
+        let ahead = self.ahead.take_if(|ahead| behind.is_some() && empty && ahead.reserve());
+        let Some(mut ahead) = ahead else {
+            self.read_space(places, out);
+            return 0;
+        };
+        self.read_space(places, out);
+        let open = match &self.state {
+            State::Payload(payload) => payload.left == self.direct,
+            _ => true,
+        };
+        let digest = behind.unwrap_or(false);
+        let mut certain = 0;
+        if open {
+            certain = ahead.expect(&self.rules, digest, places, coming, bytes_max, out);
+        }
+        if certain != 0 {
+            certain += self.direct;
+            out.then_buffer_up_to(&self.buffer, TAIL_BYTES);
+        } else {
+            ahead.clear();
+        }
+        self.ahead = Some(ahead);
+        certain
+    }
+
     /// So many bytes have filled the read space, in its order.
     pub fn received(&mut self, places: &impl Destinations, bytes: usize) {
         let direct = bytes.min(std::mem::take(&mut self.direct));
+        if let Some(ahead) = &mut self.ahead {
+            ahead.received(bytes - direct);
+        }
         let digests = self.rules.data_digest;
         if let State::Payload(payload) = &mut self.state
             && direct != 0
@@ -206,12 +287,32 @@ impl Receiver {
     /// What ends the connection; the receiver drops everything from then on.
     pub fn step(&mut self, places: &impl Destinations) -> Result<Step, FatalError> {
         loop {
+            let step = self.step_once(places)?;
+            if step != Step::More || self.ahead.is_none() || !self.gather(places) {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// Nothing more can be made of what is at hand: collects what arrived elsewhere than expected.
+    /// Returns whether that is worth another look.
+    fn gather(&mut self, places: &impl Destinations) -> bool {
+        match (&mut self.ahead, &self.state) {
+            (Some(ahead), State::Header | State::Payload(_) | State::Discard(_)) => {
+                ahead.gather(places, &self.buffer)
+            }
+            _ => false,
+        }
+    }
+
+    fn step_once(&mut self, places: &impl Destinations) -> Result<Step, FatalError> {
+        loop {
             match self.state {
                 State::Header => return self.step_header().inspect_err(|_| self.end()),
                 State::Payload(payload) => return Ok(self.step_payload(payload, places)),
                 State::Discard(left) => {
-                    let here = left.min(self.buffer.len());
-                    self.buffer.consume(here);
+                    let here = left.min(self.front().len());
+                    self.consume(here);
                     if here < left {
                         self.state = State::Discard(left - here);
                         return Ok(Step::More);
@@ -228,7 +329,7 @@ impl Receiver {
     }
 
     fn step_header(&mut self) -> Result<Step, FatalError> {
-        let data = self.buffer.data();
+        let data = Front::of(self.ahead.as_deref(), &self.buffer);
         let Some(common) = data.first_chunk::<COMMON_BYTES>() else { return Ok(Step::More) };
         // For a termination request, in case one of the checks fails.
         self.header_len = data.len().min(COMMON_BYTES);
@@ -249,7 +350,7 @@ impl Receiver {
         let pdu = Pdu::read(shape.kind, header);
         check_data(&pdu, &shape, &self.rules)?;
         drop(data);
-        self.buffer.consume(shape.before_data);
+        self.consume(shape.before_data);
         self.state = match shape.kind {
             PduType::H2cTermReq | PduType::C2hTermReq => State::Ended,
             _ if shape.data != 0 => State::Unplaced(shape.data),
@@ -259,12 +360,17 @@ impl Receiver {
     }
 
     fn step_payload(&mut self, mut payload: Payload, places: &impl Destinations) -> Step {
-        if payload.left != 0 && !self.buffer.is_empty() {
-            let here = payload.left.min(self.buffer.len());
-            let data = self.buffer.data();
+        if payload.left != 0 {
+            self.take_in_place(&mut payload, places);
+        }
+        // What is scattered must not be copied: its destination may hold some of it.
+        let scattered = self.ahead.as_ref().is_some_and(|ahead| ahead.is_scattered());
+        if payload.left != 0 && !scattered {
+            let data = self.front();
+            let here = payload.left.min(data.len());
             payload.fill(places.table(payload.tag), &data[..here], self.rules.data_digest);
             drop(data);
-            self.buffer.consume(here);
+            self.consume(here);
         }
         self.state = State::Payload(payload);
         if payload.left != 0 {
@@ -272,14 +378,47 @@ impl Receiver {
         }
         let mut intact = true;
         if self.rules.data_digest {
-            if self.buffer.len() < DIGEST_BYTES {
+            let data = self.front();
+            if data.len() < DIGEST_BYTES {
                 return Step::More;
             }
-            intact = le32(&self.buffer.data(), 0) == payload.digest.value();
-            self.buffer.consume(DIGEST_BYTES);
+            intact = le32(&data, 0) == payload.digest.value();
+            drop(data);
+            self.consume(DIGEST_BYTES);
         }
         self.state = State::Header;
         Step::Payload { tag: payload.tag, intact }
+    }
+
+    /// The next bytes that were received, as far as they lie together.
+    #[inline]
+    fn front(&self) -> Front<'_> {
+        Front::of(self.ahead.as_deref(), &self.buffer)
+    }
+
+    #[inline]
+    fn consume(&mut self, bytes: usize) {
+        match &mut self.ahead {
+            Some(ahead) if ahead.has_bytes() => ahead.consume(bytes),
+            _ => self.buffer.consume(bytes),
+        }
+    }
+
+    /// Payload that has arrived where it belongs.
+    #[inline]
+    fn take_in_place(&mut self, payload: &mut Payload, places: &impl Destinations) {
+        let Some(ahead) = &mut self.ahead else { return };
+        let here = ahead.take_in_place(payload.tag, payload.offset, payload.left);
+        if here == 0 {
+            return;
+        }
+        let digests = self.rules.data_digest;
+        payload.each_piece(places.table(payload.tag), here, |payload, piece| {
+            if digests {
+                // SAFETY: the bytes have been received, and are the receiver's alone.
+                unsafe { payload.digest.update_piece(piece) };
+            }
+        });
     }
 
     /// Whether it ended, and drops what arrives.
@@ -291,7 +430,7 @@ impl Receiver {
 
 impl Payload {
     /// The way through the table, if it is long enough.
-    fn new(tag: u32, bytes: usize, offset: u32, table: &[IoVec]) -> Option<Self> {
+    pub(super) fn new(tag: u32, bytes: usize, offset: u32, table: &[IoVec]) -> Option<Self> {
         let mut skip = usize::try_from(offset).ok()?;
         if total_len(table) < skip.checked_add(bytes)? {
             return None;
@@ -301,11 +440,16 @@ impl Payload {
             skip -= table[piece].len();
             piece += 1;
         }
-        Some(Self { tag, left: bytes, piece, skip, digest: Crc32c::new() })
+        Some(Self { tag, offset, left: bytes, piece, skip, digest: Crc32c::new() })
     }
 
     /// Advances by `bytes`, at most what is left, piece by piece.
-    fn each_piece(&mut self, table: &[IoVec], bytes: usize, mut see: impl FnMut(&mut Self, IoVec)) {
+    pub(super) fn each_piece(
+        &mut self,
+        table: &[IoVec],
+        bytes: usize,
+        mut see: impl FnMut(&mut Self, IoVec),
+    ) {
         let mut bytes = bytes.min(self.left);
         while bytes != 0 {
             let Some(entry) = table.get(self.piece) else { return };

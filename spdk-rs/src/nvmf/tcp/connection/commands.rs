@@ -20,6 +20,7 @@ impl Connection {
             return Err(FatalError::SEQUENCE);
         }
         self.outstanding.set(self.outstanding.get() + 1);
+        self.wire.borrow_mut().slots.note_command();
         self.begin(sqe, data_bytes);
         Ok(())
     }
@@ -199,6 +200,8 @@ impl Connection {
             return Err(Receiver::WRONG_LAST);
         }
         slot.arrived = end;
+        let all = end == slot.data_len;
+        wire.slots.announce(tag, data.datal, all);
         wire.receiver.place(&wire.slots, Place::Into { tag, offset: data.datao });
         Ok(())
     }

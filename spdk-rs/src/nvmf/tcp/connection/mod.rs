@@ -3,6 +3,8 @@
 //! The phases: *greeting*, until ICReq has come; *running*, until somebody ends it; *ending*, where
 //! what is queued leaves and what arrives is dropped; *closed*.
 
+mod asked;
+mod bulk;
 mod commands;
 mod plan;
 mod send;
@@ -13,13 +15,14 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use self::bulk::Bulk;
 use self::slots::Slots;
 use super::group::Group;
 use crate::bdev::IoBuf;
 use crate::net::{CloseReason, ReadSpace, Socket, Stream, StreamHandler, StreamOptions};
 use crate::nvme::spec::{Cqe, Sqe};
 use crate::nvme::tcp::framing::{
-    FatalError, Framer, HEADER_SPACE_BYTES, IcReq, IcResp, Pdu, PduType, ReceiveRules, Receiver,
+    Displaced, FatalError, Framer, HEADER_SPACE_BYTES, IcReq, IcResp, Pdu, PduType, ReceiveRules, Receiver,
     Role, Step,
 };
 use crate::nvmf::log_budget;
@@ -73,6 +76,7 @@ enum Missing {
 struct Wire {
     receiver: Receiver,
     slots: Slots,
+    bulk: Bulk,
 }
 
 /// A connection of a host.
@@ -132,6 +136,7 @@ impl Connection {
                 receiver: Receiver::new(Role::Controller, BUFFER_BYTES),
                 // Answers may be on their way for as many commands again.
                 slots: Slots::new(2 * depth),
+                bulk: Bulk::new(),
             }),
             framer: Cell::new(Framer::default()),
             stalled: RefCell::new(None),
@@ -228,13 +233,18 @@ impl Connection {
             data_digest,
             alignment_bytes: (u32::from(request.hpda) + 1) * 4,
         });
-        self.wire.borrow_mut().receiver.agree(ReceiveRules {
+        let rules = ReceiveRules {
             header_digest,
             data_digest,
             alignment_bytes: 4,
             in_capsule_max: options.in_capsule_bytes.max(ADMIN_CAPSULE_BYTES),
             data_max: options.io_unit_bytes,
-        });
+        };
+        {
+            let receiver = &mut self.wire.borrow_mut().receiver;
+            receiver.look_ahead(&self.group.displaced);
+            receiver.agree(rules);
+        }
         let info = ConnectionInfo {
             transport: TransportKind::Tcp,
             listener: self.listener,
@@ -355,7 +365,16 @@ impl StreamHandler for Connection {
     fn read_space(&self, out: &mut ReadSpace) {
         if !self.is_stalled() {
             let wire = &mut *self.wire.borrow_mut();
-            wire.receiver.read_space(&wire.slots, out);
+            let asked_bytes = wire.slots.asked_bytes();
+            if !wire.bulk.is_worth(asked_bytes) {
+                return wire.receiver.read_space(&wire.slots, out);
+            }
+            let coming = wire.slots.coming(self.group.shared.options.io_unit_bytes);
+            let max = Displaced::AHEAD_MAX;
+            let certain = wire.receiver.read_space_ahead(&wire.slots, coming, max, out);
+            if certain != 0 {
+                out.wait_for(wire.bulk.begin(certain, asked_bytes));
+            }
         }
     }
 
@@ -366,6 +385,8 @@ impl StreamHandler for Connection {
         }
         self.note_progress();
         self.run();
+        let wire = &mut *self.wire.borrow_mut();
+        wire.bulk.end(bytes, wire.receiver.take_moved());
     }
 
     fn sent(&self, token: u64) {
@@ -385,7 +406,12 @@ impl StreamHandler for Connection {
             qpair.transport_closed();
         }
         self.stalled.take();
-        let slots = std::mem::replace(&mut self.wire.borrow_mut().slots, Slots::new(0));
+        let slots = {
+            let wire = &mut *self.wire.borrow_mut();
+            // It knows memory of the slots.
+            wire.receiver.end();
+            std::mem::replace(&mut wire.slots, Slots::new(0))
+        };
         self.group.unlend(slots.held_bytes());
         drop(slots);
         self.group.remove(self.place.get());

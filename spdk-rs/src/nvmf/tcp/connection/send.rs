@@ -77,6 +77,7 @@ impl Connection {
                 (Stage::Asking, _) => {
                     ask(stream, &framer, tag, slot)?;
                     slot.stage = Stage::Fetching;
+                    slots.ask(tag);
                     false
                 }
                 (_, 0) => {
@@ -84,12 +85,14 @@ impl Connection {
                     let len = framer.response(&slot.cqe, &mut out);
                     stream.send(&out[..len], None)?;
                     let _ = slots.free(tag);
+                    slots.note_answer();
                     true
                 }
                 _ => {
                     let success = self.group.shared.options.c2h_success && is_plain(&slot.cqe);
                     send_data(stream, &framer, tag, slot, success)?;
                     slot.stage = Stage::Sending;
+                    slots.note_answer();
                     false
                 }
             }

@@ -9,6 +9,8 @@ use crate::env::IoVec;
 use crate::nvme::spec::{Cqe, Sqe};
 use crate::nvme::tcp::framing::Destinations;
 
+use super::asked::{Asked, AskedLink};
+
 /// Places that are made at a time.
 const CHUNK: usize = 32;
 
@@ -54,6 +56,8 @@ pub(super) struct Slot {
     pub(super) expects_partner: bool,
     /// Of an answer that waits.
     pub(super) cqe: Cqe,
+    /// Of a command whose data were asked for.
+    pub(super) asked: AskedLink,
 }
 
 impl Slot {
@@ -69,6 +73,7 @@ impl Slot {
             partner: None,
             expects_partner: false,
             cqe: Cqe::default(),
+            asked: AskedLink::default(),
         }
     }
 }
@@ -82,13 +87,16 @@ pub(super) struct Slots {
     pub(super) unsent: VecDeque<u32>,
     /// Commands that wait for memory for their data, in their order.
     pub(super) starved: VecDeque<u32>,
+    /// Commands in the stage `Fetching`.
+    pub(super) asked: Asked,
 }
 
 impl Slots {
     /// Up to `max` places.
     pub(super) fn new(max: usize) -> Self {
         let (unsent, starved) = (VecDeque::new(), VecDeque::new());
-        Self { chunks: Vec::new(), free: Vec::new(), max, unsent, starved }
+        let asked = Asked::default();
+        Self { chunks: Vec::new(), free: Vec::new(), max, unsent, starved, asked }
     }
 
     fn len(&self) -> usize {
@@ -129,7 +137,7 @@ impl Slots {
         self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
     }
 
-    fn at(&self, tag: u32) -> Option<&Slot> {
+    pub(super) fn at(&self, tag: u32) -> Option<&Slot> {
         let index = usize::try_from(tag).ok()?;
         self.chunks.get(index / CHUNK)?.get(index % CHUNK)
     }
@@ -169,7 +177,8 @@ impl Slots {
 
 // SAFETY: the table is that of a buffer that the slot owns from before the receiver is told its tag
 // until the step that reports the payload: a slot in the stages `InCapsule` and `Fetching` gives
-// its data away in no other place, and the slots live until the stream has been closed.
+// its data away in no other place, and the slots live until the stream has been closed, which ends
+// the receiver. What is said to come is of slots in the stage `Fetching`.
 unsafe impl Destinations for Slots {
     #[inline]
     fn table(&self, tag: u32) -> &[IoVec] {

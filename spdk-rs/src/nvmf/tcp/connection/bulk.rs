@@ -1,0 +1,85 @@
+//! When a receive reaches ahead, and how many bytes it waits for.
+//!
+//! Large writes keep megabytes under way. Without this a receive ends with whatever the network
+//! has brought, a few segments, and costs system calls each time. With many bytes to come a receive
+//! is laid out for them and waits for a good part; what it waits for grows as long as it comes in
+//! time, and shrinks when it does not. Where the guess at what comes next was wrong, the bytes have
+//! to be moved, so that the next receives are ordinary ones, the more of them the more often that
+//! happens.
+
+/// Fewer bytes to come are received as they arrive: they are small writes, or a few.
+const WORTH_BYTES: usize = 256 << 10;
+/// The least that is waited for, and the most. A low-water mark takes memory of the kernel.
+const LEVEL_MIN: usize = 128 << 10;
+const LEVEL_MAX: usize = 2 << 20;
+/// Bytes that may have to be moved in a receive that counts as well guessed.
+const MOVED_MAX: usize = 16 << 10;
+/// After so many wrong guesses the number of ordinary receives in between doubles no more.
+const MISSES_MAX: u32 = 8;
+/// So many right guesses in a row make up for the wrong ones before.
+const HITS: u32 = 8;
+
+/// How it has been going on a connection.
+pub(super) struct Bulk {
+    /// Ordinary receives until the next guess.
+    pause: u32,
+    misses: u32,
+    hits: u32,
+    /// Bytes that are waited for at the most.
+    level: usize,
+    /// The receive under way reaches ahead, and waits for so many bytes.
+    waits: Option<usize>,
+}
+
+impl Bulk {
+    pub(super) const fn new() -> Self {
+        Self { pause: 0, misses: 0, hits: 0, level: LEVEL_MIN, waits: None }
+    }
+
+    /// Whether the next receive should reach ahead, with so many bytes to come.
+    #[inline]
+    pub(super) fn is_worth(&mut self, asked_bytes: usize) -> bool {
+        self.waits = None;
+        if asked_bytes < WORTH_BYTES {
+            return false;
+        }
+        if self.pause != 0 {
+            self.pause -= 1;
+            return false;
+        }
+        true
+    }
+
+    /// How many bytes a receive waits for that is laid out for `certain` ones. At most half of
+    /// what is to come, so that the host goes on sending while they are looked at.
+    pub(super) fn begin(&mut self, certain: usize, asked_bytes: usize) -> usize {
+        let bytes = certain.min(asked_bytes / 2).min(self.level);
+        let bytes = if bytes < LEVEL_MIN { 0 } else { bytes };
+        self.waits = Some(bytes);
+        bytes
+    }
+
+    /// A receive ended with so many bytes, of which some had to be moved.
+    #[inline]
+    pub(super) fn end(&mut self, bytes: usize, moved: usize) {
+        if let Some(waited) = self.waits.take() {
+            self.judge(waited, bytes, moved);
+        }
+    }
+
+    fn judge(&mut self, waited: usize, bytes: usize, moved: usize) {
+        if waited != 0 {
+            let level = if bytes < waited { waited / 2 } else { (2 * waited).max(self.level) };
+            self.level = level.clamp(LEVEL_MIN, LEVEL_MAX);
+        }
+        if moved > MOVED_MAX {
+            self.misses = (self.misses + 1).min(MISSES_MAX);
+            (self.pause, self.hits) = (1 << self.misses, 0);
+        } else {
+            self.hits += 1;
+            if self.hits >= HITS {
+                (self.misses, self.hits) = (0, 0);
+            }
+        }
+    }
+}

@@ -28,20 +28,15 @@ use crate::nvme::tcp::digest::DIGEST_BYTES;
 /// Bytes of headers that one receive is laid out for.
 const GAP_BYTES: usize = 8192;
 
-/// What an owner takes to come next.
+/// A data PDU that an owner takes to come next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coming {
-    /// A command without data in its capsule.
-    Command,
-    /// A data PDU.
-    Data {
-        /// The tag of its destination.
-        tag: u32,
-        /// Where in the destination its data go.
-        offset: u32,
-        /// Bytes of data.
-        bytes: u32,
-    },
+pub struct Coming {
+    /// The tag of its destination.
+    pub tag: u32,
+    /// Where in the destination its data go.
+    pub offset: u32,
+    /// Bytes of data.
+    pub bytes: u32,
 }
 
 /// A stretch of a receive.
@@ -83,6 +78,13 @@ impl Displaced {
     #[must_use]
     pub fn new() -> Rc<Self> {
         Rc::new(Self { spare: RefCell::default(), reserved: Cell::new(0) })
+    }
+
+    /// How many receivers reach ahead now.
+    #[inline]
+    #[must_use]
+    pub fn reaching(&self) -> usize {
+        self.reserved.get()
     }
 
     #[cold]
@@ -194,23 +196,15 @@ impl Ahead {
     ) -> usize {
         let behind_header = if rules.header_digest { DIGEST_BYTES } else { 0 };
         let behind_data = if rules.data_digest { DIGEST_BYTES } else { 0 };
-        let (mut from, mut certain) = (0, 0);
+        let header = PduType::H2cData.header_bytes() + behind_header;
+        let mut from = 0;
         let mut len = if digest { DIGEST_BYTES } else { 0 };
         let mut room = bytes_max.min(Displaced::AHEAD_MAX);
         self.parts.clear();
         (self.at, self.total, self.left) = (0, 0, 0);
-        let mut certain_gap = len;
-        for next in coming {
-            let (tag, offset, bytes) = match next {
-                Coming::Command => {
-                    len += PduType::CapsuleCmd.header_bytes() + behind_header;
-                    continue;
-                }
-                Coming::Data { tag, offset, bytes } => (tag, offset, bytes as usize),
-            };
-            let header = PduType::H2cData.header_bytes() + behind_header;
+        for Coming { tag, offset, bytes } in coming {
+            let bytes = bytes as usize;
             len += header;
-            certain_gap += header;
             let table = places.table(tag);
             let Some(mut payload) = Payload::new(tag, bytes, offset, table) else { break };
             let mut pieces = 0;
@@ -228,10 +222,9 @@ impl Ahead {
             self.parts.push(Part::Data { tag, offset, len: bytes });
             self.total += len + bytes;
             room -= bytes;
-            certain += certain_gap + bytes;
-            (from, len, certain_gap) = (from + len, behind_data, behind_data);
+            (from, len) = (from + len, behind_data);
         }
-        certain
+        self.total
     }
 
     fn push_gap(&mut self, from: usize, len: usize, out: &mut ReadSpace) {

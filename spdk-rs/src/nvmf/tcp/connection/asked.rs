@@ -1,14 +1,14 @@
-//! What a host is expected to send: the data that it was asked for, in the order of the requests,
-//! and a command for each answer that it got in between.
+//! The data that a host was asked for, in the order of the requests.
 //!
-//! A host sends from a queue, as a rule: what it was asked for first leaves first, and an answer
-//! makes room for a command, which leaves behind the data that were asked for before it. This is
-//! only a guess at what comes next; a host may send as it likes.
+//! A host sends from a queue, as a rule: what it was asked for first leaves first, and data that
+//! were asked for together leave together. An answer makes room for a command, which may come from
+//! there on between the data. So the requests form *runs* without an answer in between, and where
+//! one ends it is open what comes next. This is only a guess; a host may send as it likes.
 
-use super::slots::{Slots, Stage};
+use super::slots::{Slot, Slots, Stage};
 use crate::nvme::tcp::framing::Coming;
 
-/// The requests for data that are not served, and the answers in between.
+/// The requests for data that are not served.
 #[derive(Default)]
 pub(super) struct Asked {
     first: Option<u32>,
@@ -16,7 +16,7 @@ pub(super) struct Asked {
     /// Bytes that were asked for and whose PDUs have not begun.
     bytes: usize,
     /// Answers behind the last request.
-    answers: Answers,
+    answers: u32,
 }
 
 /// A command's place among the requests.
@@ -24,30 +24,8 @@ pub(super) struct Asked {
 pub(super) struct AskedLink {
     previous: Option<u32>,
     next: Option<u32>,
-    /// Answers before this request and behind the one before it.
-    answers: Answers,
-}
-
-/// Answers that have not been followed by a command.
-#[derive(Clone, Copy, Default)]
-struct Answers {
-    /// Not followed where they should have been: given up the next time.
-    late: u32,
-    fresh: u32,
-}
-
-impl Answers {
-    fn count(self) -> u32 {
-        self.late + self.fresh
-    }
-
-    /// One of them was followed by a command.
-    fn follow(&mut self) -> bool {
-        let kind = if self.late != 0 { &mut self.late } else { &mut self.fresh };
-        let some = *kind != 0;
-        *kind -= u32::from(some);
-        some
-    }
+    /// Answers between the request before this one and this one that no command has followed.
+    answers: u32,
 }
 
 impl Slots {
@@ -75,62 +53,76 @@ impl Slots {
     /// A data PDU announced so many bytes of what was asked for; `all`: and no others follow.
     pub(super) fn announce(&mut self, tag: u32, bytes: u32, all: bool) {
         self.asked.bytes = self.asked.bytes.saturating_sub(bytes as usize);
+        let Some(slot) = self.get(tag) else { return };
+        // Commands that were to come before these data have come, or come after the run.
+        slot.asked.answers = 0;
         if !all {
             return;
         }
-        let Some(slot) = self.get(tag) else { return };
-        let AskedLink { previous, next, answers } = std::mem::take(&mut slot.asked);
+        let AskedLink { previous, next, .. } = std::mem::take(&mut slot.asked);
         match previous.and_then(|previous| self.get(previous)) {
             Some(slot) => slot.asked.next = next,
             None => self.asked.first = next,
         }
-        // Commands that did not come before these data may come before the next.
         match next.and_then(|next| self.get(next)) {
-            Some(slot) => {
-                slot.asked.previous = previous;
-                slot.asked.answers.late += answers.fresh;
-            }
-            None => {
-                self.asked.last = previous;
-                self.asked.answers.late += answers.fresh;
-            }
+            Some(slot) => slot.asked.previous = previous,
+            None => self.asked.last = previous,
         }
     }
 
     /// A command was answered.
     #[inline]
     pub(super) fn note_answer(&mut self) {
-        let answers = &mut self.asked.answers;
-        answers.fresh = answers.fresh.saturating_add(1);
+        self.asked.answers = self.asked.answers.saturating_add(1);
     }
 
     /// A command came.
     #[inline]
     pub(super) fn note_command(&mut self) {
-        let first = self.asked.first.and_then(|first| self.get(first));
-        if !first.is_some_and(|slot| slot.asked.answers.follow()) {
-            self.asked.answers.follow();
-        }
+        let answers = match self.asked.first.and_then(|first| self.get(first)) {
+            Some(slot) => &mut slot.asked.answers,
+            None => &mut self.asked.answers,
+        };
+        *answers = answers.saturating_sub(1);
     }
 
-    /// What may come next, when one data PDU has at most `data_max` bytes.
+    /// The requests in their order.
+    fn requests(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        let slot_of = |tag: Option<u32>| tag.and_then(|tag| Some((tag, self.at(tag)?)));
+        let after = move |(_, slot): &(u32, &Slot)| slot_of(slot.asked.next);
+        let all = std::iter::successors(slot_of(self.asked.first), after);
+        all.take_while(|(_, slot)| slot.stage == Stage::Fetching)
+    }
+
+    /// Bytes of the first run as far as they were not announced, counted up to `max` or a little
+    /// more; and whether it is open what comes before it.
+    pub(super) fn first_run(&self, max: usize) -> (usize, bool) {
+        let (mut bytes, mut open) = (0, false);
+        for (place, (_, slot)) in self.requests().enumerate() {
+            let is_open = slot.asked.answers != 0;
+            if place == 0 {
+                open = is_open;
+            } else if is_open {
+                break;
+            }
+            bytes += slot.data_len.saturating_sub(slot.arrived) as usize;
+            if bytes >= max {
+                break;
+            }
+        }
+        (bytes, open)
+    }
+
+    /// What comes next of the first run, when one data PDU has at most `data_max` bytes.
     pub(super) fn coming(&self, data_max: u32) -> impl Iterator<Item = Coming> {
-        let slot_of = |tag: &u32| Some((*tag, self.at(*tag)?));
-        let after = move |(_, slot): &(u32, &super::slots::Slot)| {
-            slot.asked.next.as_ref().and_then(slot_of)
-        };
-        let requests = std::iter::successors(self.asked.first.as_ref().and_then(slot_of), after);
-        requests.take_while(|(_, slot)| slot.stage == Stage::Fetching).flat_map(move |(tag, slot)| {
-            let commands = slot.asked.answers.count() as usize;
-            let commands = std::iter::repeat_n(Coming::Command, commands);
+        let step = data_max.max(1);
+        let run = self.requests().take_while(|(_, slot)| slot.asked.answers == 0);
+        run.flat_map(move |(tag, slot)| {
             let (from, to) = (slot.arrived, slot.data_len);
-            let step = data_max.max(1);
-            let data = (from..to).step_by(step as usize).map(move |offset| Coming::Data {
-                tag,
-                offset,
-                bytes: (to - offset).min(step),
-            });
-            commands.chain(data)
+            let bytes_at = move |offset: u32| (to - offset).min(step);
+            (from..to)
+                .step_by(step as usize)
+                .map(move |offset| Coming { tag, offset, bytes: bytes_at(offset) })
         })
     }
 }

@@ -7,8 +7,6 @@
 //! to be moved, so that the next receives are ordinary ones, the more of them the more often that
 //! happens.
 
-/// Fewer bytes to come are received as they arrive: they are small writes, or a few.
-const WORTH_BYTES: usize = 256 << 10;
 /// The least that is waited for, and the most. A low-water mark takes memory of the kernel.
 const LEVEL_MIN: usize = 128 << 10;
 const LEVEL_MAX: usize = 2 << 20;
@@ -32,15 +30,18 @@ pub(super) struct Bulk {
 }
 
 impl Bulk {
+    /// Fewer bytes to come are received as they arrive: they are small writes, or a few.
+    pub(super) const WORTH_BYTES: usize = 256 << 10;
+
     pub(super) const fn new() -> Self {
         Self { pause: 0, misses: 0, hits: 0, level: LEVEL_MIN, waits: None }
     }
 
-    /// Whether the next receive should reach ahead, with so many bytes to come.
+    /// Whether the next receive should wait for its bytes, with so many to come.
     #[inline]
-    pub(super) fn is_worth(&mut self, asked_bytes: usize) -> bool {
+    pub(super) fn is_worth(&mut self, bytes: usize) -> bool {
         self.waits = None;
-        if asked_bytes < WORTH_BYTES {
+        if bytes < Self::WORTH_BYTES {
             return false;
         }
         if self.pause != 0 {
@@ -50,10 +51,13 @@ impl Bulk {
         true
     }
 
-    /// How many bytes a receive waits for that is laid out for `certain` ones. At most half of
-    /// what is to come, so that the host goes on sending while they are looked at.
-    pub(super) fn begin(&mut self, certain: usize, asked_bytes: usize) -> usize {
-        let bytes = certain.min(asked_bytes / 2).min(self.level);
+    /// How many bytes a receive waits for when `certain` ones come before anything else may, of
+    /// `asked_bytes` in all. The host should go on sending while they are looked at: where it is
+    /// asked for little more, half of it is waited for, unless `others` keep the reactor busy.
+    pub(super) fn begin(&mut self, certain: usize, asked_bytes: usize, others: bool) -> usize {
+        let more = asked_bytes.saturating_sub(certain);
+        let share = if others || more >= certain / 2 { certain } else { asked_bytes / 2 };
+        let bytes = certain.min(share).min(self.level);
         let bytes = if bytes < LEVEL_MIN { 0 } else { bytes };
         self.waits = Some(bytes);
         bytes

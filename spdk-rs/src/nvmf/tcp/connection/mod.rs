@@ -44,6 +44,9 @@ const ADMIN_CAPSULE_BYTES: u32 = 8192;
 /// Commands that may be outstanding before Connect has succeeded.
 const EARLY_COMMANDS: u32 = 2;
 
+/// When more connections than these receive in bulk, one need not overlap with itself.
+const MANY: usize = 2;
+
 /// The largest alignment (HPDA) that the specification allows.
 const HPDA_MAX: u8 = 31;
 
@@ -77,6 +80,37 @@ struct Wire {
     receiver: Receiver,
     slots: Slots,
     bulk: Bulk,
+}
+
+impl Wire {
+    /// Where the next bytes go, and for how many of them to wait.
+    #[inline]
+    fn read_space(&mut self, group: &Group, out: &mut ReadSpace) {
+        if self.slots.asked_bytes() < Bulk::WORTH_BYTES {
+            return self.receiver.read_space(&self.slots, out);
+        }
+        self.read_bulk(group, out);
+    }
+
+    fn read_bulk(&mut self, group: &Group, out: &mut ReadSpace) {
+        let max = Displaced::AHEAD_MAX;
+        let (run, open) = self.slots.first_run(max);
+        if !self.bulk.is_worth(run) {
+            return self.receiver.read_space(&self.slots, out);
+        }
+        let certain = if open {
+            // Commands may come before these data: one look at both tells.
+            self.receiver.read_space(&self.slots, out);
+            run
+        } else {
+            let coming = self.slots.coming(group.shared.options.io_unit_bytes);
+            self.receiver.read_space_ahead(&self.slots, coming, max, out)
+        };
+        if certain != 0 {
+            let others = group.displaced.reaching() > MANY;
+            out.wait_for(self.bulk.begin(certain, self.slots.asked_bytes(), others));
+        }
+    }
 }
 
 /// A connection of a host.
@@ -365,16 +399,7 @@ impl StreamHandler for Connection {
     fn read_space(&self, out: &mut ReadSpace) {
         if !self.is_stalled() {
             let wire = &mut *self.wire.borrow_mut();
-            let asked_bytes = wire.slots.asked_bytes();
-            if !wire.bulk.is_worth(asked_bytes) {
-                return wire.receiver.read_space(&wire.slots, out);
-            }
-            let coming = wire.slots.coming(self.group.shared.options.io_unit_bytes);
-            let max = Displaced::AHEAD_MAX;
-            let certain = wire.receiver.read_space_ahead(&wire.slots, coming, max, out);
-            if certain != 0 {
-                out.wait_for(wire.bulk.begin(certain, asked_bytes));
-            }
+            wire.read_space(&self.group, out);
         }
     }
 

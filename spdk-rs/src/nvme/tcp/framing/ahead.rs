@@ -385,3 +385,6 @@ impl Drop for Ahead {
         self.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,9 +120,93 @@ impl Slots {
         run.flat_map(move |(tag, slot)| {
             let (from, to) = (slot.arrived, slot.data_len);
             let bytes_at = move |offset: u32| (to - offset).min(step);
-            (from..to)
-                .step_by(step as usize)
-                .map(move |offset| Coming { tag, offset, bytes: bytes_at(offset) })
+            (from..to).step_by(step as usize).map(move |offset| Coming {
+                tag,
+                offset,
+                bytes: bytes_at(offset),
+            })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nvme::spec::Sqe;
+
+    fn asked(slots: &mut Slots, bytes: u32) -> u32 {
+        let tag = slots.take(Sqe::default()).unwrap();
+        let slot = slots.get(tag).unwrap();
+        (slot.data_len, slot.stage) = (bytes, Stage::Fetching);
+        slots.ask(tag);
+        tag
+    }
+
+    fn announce(slots: &mut Slots, tag: u32, bytes: u32) {
+        let slot = slots.get(tag).unwrap();
+        slot.arrived += bytes;
+        let all = slot.arrived == slot.data_len;
+        slots.announce(tag, bytes, all);
+    }
+
+    fn coming(slots: &Slots) -> Vec<(u32, u32, u32)> {
+        slots.coming(4096).map(|coming| (coming.tag, coming.offset, coming.bytes)).collect()
+    }
+
+    #[test]
+    fn data_are_expected_in_the_order_of_the_requests() {
+        let mut slots = Slots::new(32);
+        for bytes in [4096, 6000, 4096, 100] {
+            asked(&mut slots, bytes);
+        }
+        assert_eq!(slots.asked_bytes(), 14_292);
+        assert_eq!(slots.first_run(usize::MAX), (14_292, false));
+        assert_eq!(slots.first_run(5000), (10_096, false));
+        let all = [(0, 0, 4096), (1, 0, 4096), (1, 4096, 1904), (2, 0, 4096), (3, 0, 100)];
+        assert_eq!(coming(&slots), all);
+        // Out of the middle, the end and the start; a part of one.
+        announce(&mut slots, 1, 6000);
+        assert_eq!(coming(&slots), [all[0], all[3], all[4]]);
+        announce(&mut slots, 3, 100);
+        announce(&mut slots, 0, 1000);
+        assert_eq!(coming(&slots), [(0, 1000, 3096), all[3]]);
+        announce(&mut slots, 0, 3096);
+        assert_eq!(coming(&slots), [all[3]]);
+        announce(&mut slots, 2, 4096);
+        assert_eq!((coming(&slots), slots.asked_bytes()), (vec![], 0));
+        // The list goes on after its end.
+        slots.get(3).unwrap().arrived = 0;
+        slots.ask(3);
+        assert_eq!(coming(&slots), [all[4]]);
+    }
+
+    #[test]
+    fn a_run_ends_where_a_command_may_come() {
+        let mut slots = Slots::new(32);
+        asked(&mut slots, 4096);
+        slots.note_answer();
+        asked(&mut slots, 4096);
+        asked(&mut slots, 4096);
+        slots.note_answer();
+        asked(&mut slots, 4096);
+        assert_eq!(slots.first_run(usize::MAX), (4096, false));
+        assert_eq!(coming(&slots).len(), 1);
+        announce(&mut slots, 0, 4096);
+        // It is open what comes now; a command tells, or data do.
+        assert_eq!((slots.first_run(usize::MAX), coming(&slots)), ((8192, true), vec![]));
+        slots.note_command();
+        assert_eq!((slots.first_run(usize::MAX), coming(&slots).len()), ((8192, false), 2));
+        announce(&mut slots, 1, 4096);
+        announce(&mut slots, 2, 4096);
+        assert_eq!(slots.first_run(usize::MAX), (4096, true));
+        announce(&mut slots, 3, 1000);
+        assert_eq!(slots.first_run(usize::MAX), (3096, false));
+        announce(&mut slots, 3, 3096);
+        // An answer whose command comes before anything is asked for is done with.
+        slots.note_answer();
+        slots.note_command();
+        slots.get(2).unwrap().arrived = 0;
+        slots.ask(2);
+        assert_eq!(slots.first_run(usize::MAX), (4096, false));
     }
 }

@@ -87,3 +87,62 @@ impl Bulk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn what_is_waited_for_grows_in_time_and_shrinks_out_of_it() {
+        let mut bulk = Bulk::new();
+        assert!(!bulk.is_worth(Bulk::WORTH_BYTES - 1));
+        let mut waited = Vec::new();
+        for _ in 0..6 {
+            assert!(bulk.is_worth(4 * MIB));
+            let bytes = bulk.begin(2 * MIB, 4 * MIB, false);
+            bulk.end(bytes, 0);
+            waited.push(bytes);
+        }
+        assert_eq!(waited, [MIB / 8, MIB / 4, MIB / 2, MIB, 2 * MIB, 2 * MIB]);
+        assert!(bulk.is_worth(4 * MIB));
+        assert_eq!(bulk.begin(2 * MIB, 4 * MIB, false), 2 * MIB);
+        bulk.end(MIB / 2, 0);
+        assert!(bulk.is_worth(4 * MIB));
+        assert_eq!(bulk.begin(2 * MIB, 4 * MIB, false), MIB);
+    }
+
+    #[test]
+    fn half_of_the_last_bytes_is_waited_for_unless_others_are_at_it() {
+        let mut bulk = Bulk { level: LEVEL_MAX, ..Bulk::new() };
+        assert_eq!(bulk.begin(MIB, MIB, false), MIB / 2);
+        assert_eq!(bulk.begin(MIB, MIB, true), MIB);
+        assert_eq!(bulk.begin(MIB, 2 * MIB, false), MIB);
+        // Too few to wait for.
+        assert_eq!(bulk.begin(MIB / 8, MIB / 8, false), 0);
+    }
+
+    #[test]
+    fn wrong_guesses_make_pauses_and_right_ones_end_them() {
+        let mut bulk = Bulk::new();
+        let mut pauses = Vec::new();
+        for _ in 0..3 {
+            while !bulk.is_worth(MIB) {}
+            bulk.begin(MIB, MIB, false);
+            bulk.end(MIB, MIB / 2);
+            pauses.push(bulk.pause);
+        }
+        assert_eq!(pauses, [2, 4, 8]);
+        for _ in 0..HITS {
+            while !bulk.is_worth(MIB) {}
+            bulk.begin(MIB, MIB, false);
+            bulk.end(MIB, MOVED_MAX);
+        }
+        assert_eq!((bulk.pause, bulk.misses), (0, 0));
+        // An ordinary receive says nothing.
+        assert!(!bulk.is_worth(0));
+        bulk.end(MIB, MIB);
+        assert_eq!(bulk.misses, 0);
+    }
+}

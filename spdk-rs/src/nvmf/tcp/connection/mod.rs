@@ -22,8 +22,8 @@ use crate::bdev::IoBuf;
 use crate::net::{CloseReason, ReadSpace, Socket, Stream, StreamHandler, StreamOptions};
 use crate::nvme::spec::{Cqe, Sqe};
 use crate::nvme::tcp::framing::{
-    Displaced, FatalError, Framer, HEADER_SPACE_BYTES, IcReq, IcResp, Pdu, PduType, ReceiveRules, Receiver,
-    Role, Step,
+    Displaced, FatalError, Framer, HEADER_SPACE_BYTES, IcReq, IcResp, Pdu, PduType, ReceiveRules,
+    Receiver, Role, Step,
 };
 use crate::nvmf::log_budget;
 use crate::nvmf::qpair::Qpair;

@@ -2,6 +2,7 @@
 //! told: it speaks NVMe/TCP over a blocking socket from the test's thread.
 
 mod bad_input;
+mod bulk;
 mod host;
 mod io;
 mod limits;

@@ -5,6 +5,7 @@ mod close;
 mod echo;
 mod ends;
 mod listen;
+mod low_water;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
@@ -96,6 +97,8 @@ struct Probe {
     /// Filled before the buffer, when there is any; its size and how much is filled.
     direct: RefCell<Vec<u8>>,
     direct_filled: Cell<usize>,
+    /// Bytes that it waits for.
+    waits_for: Cell<usize>,
     read: RefCell<Vec<u8>>,
     sent: RefCell<Vec<u64>>,
     rooms: Cell<usize>,
@@ -112,6 +115,7 @@ impl Probe {
             buffer: ReadBuffer::new(buffer_bytes),
             direct: RefCell::default(),
             direct_filled: Cell::new(0),
+            waits_for: Cell::new(0),
             read: RefCell::default(),
             sent: RefCell::default(),
             rooms: Cell::new(0),
@@ -166,6 +170,7 @@ impl StreamHandler for Probe {
             }
         }
         out.then_buffer(&self.buffer);
+        out.wait_for(self.waits_for.get());
     }
 
     fn received(&self, bytes: usize) {

@@ -179,7 +179,7 @@ fn a_connection_is_cut_anywhere_and_nothing_is_lost() {
 fn half_of_the_data_holds_up_nobody() {
     let rig = Rig::new(TcpOptions::default());
     let (admin, mut io) = rig.host(PLAIN, 64);
-    let (_admin, mut other) = rig.host(PLAIN, 64);
+    let (second, mut other) = rig.host(PLAIN, 64);
     let writes = asked(&mut io, 50);
     let all: Vec<u8> = writes.iter().flat_map(|write| pdus(&io, write, BYTES)).collect();
     // Whole PDUs, of which the answers come although far more was asked for.
@@ -194,7 +194,7 @@ fn half_of_the_data_holds_up_nobody() {
     io.send(&all[half + 24 + BYTES..]);
     expect_success(&mut io, WRITES - 6);
     expect_content(&mut io, 50);
-    drop((admin, io, other));
+    drop((admin, io, second, other));
     rig.end();
 }
 

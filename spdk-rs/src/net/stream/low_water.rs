@@ -113,10 +113,12 @@ impl Stream {
     pub(super) fn low_water_holds(&self, now: u64) -> bool {
         let mark = &self.low_water;
         let waits = self.receiver.in_flight.get() && mark.current.get() != ANY;
-        if waits && now.saturating_sub(mark.since.get()) > self.net.patience() {
-            if let Some(&key) = self.key.get() {
-                self.push_low_water(key, ANY);
-            }
+        let late = now.saturating_sub(mark.since.get()) > self.net.patience();
+        if waits
+            && late
+            && let Some(&key) = self.key.get()
+        {
+            self.push_low_water(key, ANY);
         }
         let holds = waits && mark.current.get() != ANY;
         mark.watched.set(holds);

@@ -24,7 +24,8 @@ impl IoHandle {
         }
         let (kind, num_blocks) = (io.kind(), io.num_blocks());
         let few = io.iovs().len() <= self.channel().segments_max;
-        let command = matches!(kind, IoType::NvmeAdmin | IoType::NvmeIo).then(|| *io.nvme_command());
+        let command =
+            matches!(kind, IoType::NvmeAdmin | IoType::NvmeIo).then(|| *io.nvme_command());
         let request = Request {
             kind,
             flags: io.flags() & IoFlags::FUA,

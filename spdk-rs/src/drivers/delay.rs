@@ -77,7 +77,8 @@ struct Part(Arc<Shared>);
 
 impl LayerPart for Part {
     fn facts(&self) -> serde_json::Map<String, serde_json::Value> {
-        let fact = |(word, which): (&str, Latency)| (format!("{word}_latency"), self.0.get(which).into());
+        let fact =
+            |(word, which): (&str, Latency)| (format!("{word}_latency"), self.0.get(which).into());
         Latency::ALL.into_iter().map(fact).collect()
     }
 

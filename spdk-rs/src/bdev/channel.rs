@@ -194,7 +194,8 @@ impl Channel {
     /// Lets the interceptors that have not seen a submission see it, then goes on.
     fn intercept(&self, io: BdevIo) {
         let Some(mut io) = self.with_buffer(io) else { return };
-        if io.kind() == IoType::Reset && self.native.contains(IoType::Reset) {
+        let fresh = io.kind() == IoType::Reset && io.get_mut().seen == 0;
+        if fresh && self.native.contains(IoType::Reset) {
             // The driver resets in its own way; one that is emulated tells them itself.
             self.abandon_everywhere();
         }
@@ -241,11 +242,18 @@ impl Channel {
         }
     }
 
-    /// Has the interceptors of every core end what they keep.
+    /// Has the interceptors of every core end what they keep: those of this core at once, so that
+    /// the I/O that asks for it is not among that.
     fn abandon_everywhere(&self) {
-        let bdev = Arc::clone(&self.bdev);
+        self.tell(None, Notice::Abandon);
+        let (bdev, own) = (Arc::clone(&self.bdev), self.reactor().core());
         self.reactor().spawn("reset of interceptors", async move {
-            bdev.on_channels(|channel| channel.tell(None, Notice::Abandon)).await;
+            let abandon = move |channel: &Channel| {
+                if channel.reactor().core() != own {
+                    channel.tell(None, Notice::Abandon);
+                }
+            };
+            bdev.on_channels(abandon).await;
         });
     }
 

@@ -9,6 +9,7 @@ use super::buf::IoBuf;
 use super::core::BdevCore;
 use super::interceptor::Interceptor;
 use super::io::{BdevIo, IoFlags, IoList};
+use super::qos::Throttle;
 use super::slot::SlotList;
 use super::stats::ChannelCounters;
 use super::{Bdev, BdevChannel, IoType, IoTypes, emulate, split};
@@ -29,6 +30,8 @@ bitflags::bitflags! {
         const BOUNDARY = 8;
         /// The channel is not on its core's list of those with I/O outstanding.
         const INACTIVE = 16;
+        /// The rate of I/O is limited.
+        const LIMITED = 32;
     }
 }
 
@@ -55,6 +58,7 @@ pub struct Channel {
     own: Weak<Channel>,
     hooks: RefCell<Vec<Hook>>,
     held: RefCell<IoList>,
+    pub(super) throttle: RefCell<Option<Rc<Throttle>>>,
     /// I/Os of this channel that quiesce the device, or wait for their turn to.
     pub(super) waiting: Cell<usize>,
 }
@@ -86,6 +90,7 @@ impl Channel {
             own: Weak::clone(own),
             hooks: RefCell::default(),
             held: RefCell::default(),
+            throttle: RefCell::default(),
             waiting: Cell::new(0),
         });
         let factories = bdev.channel_opened(core.reactor().handle(), counters);
@@ -95,6 +100,7 @@ impl Channel {
         // The channel is registered. What came before that is seen here, what comes after is on
         // its way as a message: a resize, a removal, a lock of all I/O.
         channel.num_blocks.set(bdev.num_blocks());
+        channel.set_limits(bdev.shared_limits());
         if bdev.is_held() {
             channel.hold();
         }
@@ -165,6 +171,8 @@ impl Channel {
             io.complete(NvmeStatus::INVALID_NAMESPACE);
         } else if gate.contains(Gate::HELD) && !io.flags().contains(IoFlags::INTERNAL) {
             self.held.borrow_mut().push(io);
+        } else if gate.contains(Gate::LIMITED) && !io.flags().contains(IoFlags::INTERNAL) {
+            self.limit(io);
         } else if gate.contains(Gate::INTERCEPTED) && !io.flags().contains(IoFlags::INTERNAL) {
             self.intercept(io);
         } else {
@@ -278,6 +286,7 @@ impl Channel {
 
     pub(super) fn set_removed(&self) {
         self.gate.set(self.gate.get() | Gate::REMOVED);
+        self.resubmit_limited();
         self.release_held();
     }
 
@@ -289,6 +298,7 @@ impl Channel {
     /// Lets the I/O that was held back go, in order.
     pub(super) fn release(&self) {
         self.gate.set(self.gate.get() - Gate::HELD);
+        self.wake_limited();
         self.release_held();
     }
 
@@ -299,9 +309,11 @@ impl Channel {
         }
     }
 
-    /// Ends when nothing is in flight but what is held back or waits to quiesce the device.
+    /// Ends when nothing is in flight but what is held back, waits for a limit, or waits to quiesce
+    /// the device.
     pub(super) async fn drained(&self) {
-        while self.outstanding.get() > self.held.borrow().len() + self.waiting.get() {
+        let resting = || self.held.borrow().len() + self.limited() + self.waiting.get();
+        while self.outstanding.get() > resting() {
             yield_now().await;
         }
     }

@@ -320,6 +320,11 @@ impl Source for BdevCore {
         all
     }
 
+    fn end(&self) {
+        // Nobody will wait for the time of what waits for a limit.
+        self.active.each(|channel| channel.set_limits(None));
+    }
+
     fn rest(&self) -> Rest {
         if !self.completed.is_empty() {
             return Rest::Poll;

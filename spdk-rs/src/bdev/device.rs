@@ -13,6 +13,7 @@ use super::claim::Claims;
 use super::core::BdevCore;
 use super::events::{DeviceEvent, EventListener};
 use super::interceptor::InterceptorFactory;
+use super::qos::SharedLimits;
 use super::stats::{ChannelCounters, IoStats};
 use super::{BdevOps, IoType, IoTypes};
 use crate::reactor::ReactorHandle;
@@ -96,6 +97,8 @@ pub(super) struct BdevState {
     retired: IoStats,
     /// All I/O is held back; a channel that is opened now begins so.
     held: bool,
+    /// The limits on the rate of I/O; a channel that is opened now begins with them.
+    pub(super) qos: Option<Arc<SharedLimits>>,
     next_serial: u64,
 }
 

@@ -115,6 +115,12 @@ impl BdevIo {
         self.get().num_blocks
     }
 
+    /// Bytes per block of the I/O's device.
+    #[must_use]
+    pub(super) fn block_len(&self) -> u32 {
+        self.get().channel().block_len
+    }
+
     /// For a copy: the first block that is read.
     #[must_use]
     pub fn source_blocks(&self) -> u64 {

@@ -11,6 +11,7 @@
 mod block_device;
 mod engine;
 mod error;
+pub mod events;
 mod host;
 mod over_bdev;
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::buf::IoBuf;
 use super::core::BdevCore;
+use super::deadline::Deadline;
+use super::errors::ErrorReport;
 use super::interceptor::Interceptor;
 use super::io::{BdevIo, IoFlags, IoList};
 use super::qos::Throttle;
@@ -14,7 +16,7 @@ use super::slot::SlotList;
 use super::stats::ChannelCounters;
 use super::{Bdev, BdevChannel, IoType, IoTypes, emulate, split};
 use crate::NvmeStatus;
-use crate::reactor::{Reactor, yield_now};
+use crate::reactor::{PollerHandle, Reactor, yield_now};
 
 bitflags::bitflags! {
     /// Why an I/O cannot go straight to the driver.
@@ -59,6 +61,9 @@ pub struct Channel {
     hooks: RefCell<Vec<Hook>>,
     held: RefCell<IoList>,
     pub(super) throttle: RefCell<Option<Rc<Throttle>>>,
+    pub(super) sampler: RefCell<Option<PollerHandle>>,
+    pub(super) deadline: Deadline,
+    pub(super) errors: ErrorReport,
     /// I/Os of this channel that quiesce the device, or wait for their turn to.
     pub(super) waiting: Cell<usize>,
 }
@@ -91,6 +96,9 @@ impl Channel {
             hooks: RefCell::default(),
             held: RefCell::default(),
             throttle: RefCell::default(),
+            sampler: RefCell::default(),
+            deadline: Deadline::default(),
+            errors: ErrorReport::default(),
             waiting: Cell::new(0),
         });
         let factories = bdev.channel_opened(core.reactor().handle(), counters);
@@ -101,6 +109,9 @@ impl Channel {
         // its way as a message: a resize, a removal, a lock of all I/O.
         channel.num_blocks.set(bdev.num_blocks());
         channel.set_limits(bdev.shared_limits());
+        channel.set_sampling(bdev.sampling_period());
+        channel.set_io_timeout(bdev.io_timeout());
+        channel.counters.watch(bdev.watched_kinds());
         if bdev.is_held() {
             channel.hold();
         }

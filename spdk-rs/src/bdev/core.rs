@@ -169,7 +169,9 @@ impl BdevCore {
 
     #[inline(always)]
     fn count(channel: &Channel, slot: &IoSlot, latency_ticks: u64) {
-        channel.counters.record(slot.kind, slot.num_blocks, latency_ticks, slot.status);
+        if channel.counters.record(slot.kind, slot.num_blocks, latency_ticks, slot.status) {
+            channel.io_failed(slot);
+        }
     }
 
     /// Shows a completion to the interceptors; false when one of them keeps the I/O.

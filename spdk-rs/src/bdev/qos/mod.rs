@@ -94,7 +94,7 @@ impl Channel {
                 fresh.append(waiting);
                 throttle::start(self, &fresh);
             }
-            None => waiting.into_iter().for_each(|io| self.submit_slow(io)),
+            None => self.go_on(waiting),
         }
     }
 
@@ -136,7 +136,15 @@ impl Channel {
     pub(super) fn resubmit_limited(&self) {
         let throttle = self.throttle.borrow().clone();
         if let Some(throttle) = throttle {
-            throttle.take_all().into_iter().for_each(|io| self.submit_slow(io));
+            self.go_on(throttle.take_all());
+        }
+    }
+
+    fn go_on(&self, waiting: Vec<BdevIo>) {
+        let now = self.reactor().clock().ticks();
+        for mut io in waiting {
+            io.waited_until(now);
+            self.submit_slow(io);
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::super::channel::{Channel, Gate};
+use super::super::slot::IoSlot;
 use super::super::{BdevIo, IoType};
 use super::{LIMITS, SharedLimits};
 use crate::reactor::{Sleep, sleep_until};
@@ -133,6 +134,11 @@ impl Throttle {
         self.queues.iter().flat_map(RefCell::take).collect()
     }
 
+    /// Whether the I/O of a slot waits in here.
+    pub(in super::super) fn holds(&self, slot: &IoSlot) -> bool {
+        self.queues.iter().any(|queue| queue.borrow().iter().any(|io| io.is_in(slot)))
+    }
+
     /// Has I/O wait that waited elsewhere before.
     pub(super) fn append(&self, waiting: Vec<BdevIo>) {
         for io in waiting {
@@ -194,7 +200,10 @@ impl Future for Pump {
         // While a reset or an atomic change holds I/O back, so does the throttle.
         while !channel.gate.get().contains(Gate::HELD) {
             match throttle.next(now) {
-                Some(Ok(io)) => channel.pass_limits(io),
+                Some(Ok(mut io)) => {
+                    io.waited_until(now);
+                    channel.pass_limits(io);
+                }
                 Some(Err(due)) => {
                     if self.sleep.as_ref().is_none_or(|(at, _)| *at != due) {
                         self.sleep = Some((due, sleep_until(due)));

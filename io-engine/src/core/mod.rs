@@ -11,6 +11,7 @@
 mod block_device;
 mod engine;
 mod error;
+pub mod events;
 #[cfg(feature = "fault-injection")]
 pub mod fault_injection;
 mod host;

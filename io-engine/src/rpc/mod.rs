@@ -11,15 +11,19 @@ pub mod docs;
 pub mod errors;
 mod file;
 mod framework;
+mod health;
+mod histogram;
 mod iostat;
 mod lvol;
 mod malloc;
 mod method;
+pub mod notify;
 mod null;
 mod nvmf;
 pub mod openrpc;
 pub mod params;
 mod pool;
+mod qos;
 mod thread;
 mod vol;
 
@@ -87,7 +91,11 @@ pub fn methods() -> Vec<Method> {
         ("framework", openrpc::methods()),
         ("framework", thread::methods()),
         ("bdev", bdev::methods()),
-        ("bdev", iostat::methods()),
+        ("stats", iostat::methods()),
+        ("stats", histogram::methods()),
+        ("stats", qos::methods()),
+        ("stats", health::methods()),
+        ("stats", notify::methods()),
         ("bdev", malloc::methods()),
         ("bdev", null::methods()),
         ("bdev", file::methods()),

@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use super::buf::IoBuf;
 use super::core::BdevCore;
+use super::deadline::Deadline;
+use super::errors::ErrorReport;
 use super::interceptor::{Interceptor, Notice};
 use super::io::{BdevIo, IoFlags, IoList};
+use super::qos::Throttle;
 use super::slot::SlotList;
 use super::stats::ChannelCounters;
 use super::{Bdev, BdevChannel, IoType, IoTypes, emulate, split};
 use crate::NvmeStatus;
-use crate::reactor::{Reactor, yield_now};
+use crate::reactor::{PollerHandle, Reactor, yield_now};
 
 bitflags::bitflags! {
     /// Why an I/O cannot go straight to the driver.
@@ -29,6 +32,8 @@ bitflags::bitflags! {
         const BOUNDARY = 8;
         /// The channel is not on its core's list of those with I/O outstanding.
         const INACTIVE = 16;
+        /// The rate of I/O is limited.
+        const LIMITED = 32;
     }
 }
 
@@ -55,6 +60,10 @@ pub struct Channel {
     own: Weak<Channel>,
     hooks: RefCell<Vec<Hook>>,
     held: RefCell<IoList>,
+    pub(super) throttle: RefCell<Option<Rc<Throttle>>>,
+    pub(super) sampler: RefCell<Option<PollerHandle>>,
+    pub(super) deadline: Deadline,
+    pub(super) errors: ErrorReport,
     /// I/Os of this channel that quiesce the device, or wait for their turn to.
     pub(super) waiting: Cell<usize>,
     /// I/Os that interceptors have.
@@ -88,6 +97,10 @@ impl Channel {
             own: Weak::clone(own),
             hooks: RefCell::default(),
             held: RefCell::default(),
+            throttle: RefCell::default(),
+            sampler: RefCell::default(),
+            deadline: Deadline::default(),
+            errors: ErrorReport::default(),
             waiting: Cell::new(0),
             kept: Cell::new(0),
         });
@@ -98,6 +111,10 @@ impl Channel {
         // The channel is registered. What came before that is seen here, what comes after is on
         // its way as a message: a resize, a removal, a lock of all I/O.
         channel.num_blocks.set(bdev.num_blocks());
+        channel.set_limits(bdev.shared_limits());
+        channel.set_sampling(bdev.sampling_period());
+        channel.set_io_timeout(bdev.io_timeout());
+        channel.counters.watch(bdev.watched_kinds());
         if bdev.is_held() {
             channel.hold();
         }
@@ -168,6 +185,8 @@ impl Channel {
             io.complete(NvmeStatus::INVALID_NAMESPACE);
         } else if gate.contains(Gate::HELD) && !io.flags().contains(IoFlags::INTERNAL) {
             self.held.borrow_mut().push(io);
+        } else if gate.contains(Gate::LIMITED) && !io.flags().contains(IoFlags::INTERNAL) {
+            self.limit(io);
         } else if gate.contains(Gate::INTERCEPTED) && !io.flags().contains(IoFlags::INTERNAL) {
             self.intercept(io);
         } else {
@@ -192,7 +211,7 @@ impl Channel {
     }
 
     /// Lets the interceptors that have not seen a submission see it, then goes on.
-    fn intercept(&self, io: BdevIo) {
+    pub(super) fn intercept(&self, io: BdevIo) {
         let Some(mut io) = self.with_buffer(io) else { return };
         let fresh = io.kind() == IoType::Reset && io.get_mut().seen == 0;
         if fresh && self.native.contains(IoType::Reset) {
@@ -338,6 +357,7 @@ impl Channel {
     pub(super) fn set_removed(&self) {
         self.gate.set(self.gate.get() | Gate::REMOVED);
         self.tell(None, Notice::Removed);
+        self.resubmit_limited();
         self.release_held();
     }
 
@@ -349,6 +369,7 @@ impl Channel {
     /// Lets the I/O that was held back go, in order.
     pub(super) fn release(&self) {
         self.gate.set(self.gate.get() - Gate::HELD);
+        self.wake_limited();
         self.release_held();
     }
 
@@ -359,9 +380,11 @@ impl Channel {
         }
     }
 
-    /// Ends when nothing is in flight but what is held back or waits to quiesce the device.
+    /// Ends when nothing is in flight but what is held back, waits for a limit, or waits to quiesce
+    /// the device.
     pub(super) async fn drained(&self) {
-        while self.outstanding.get() > self.held.borrow().len() + self.waiting.get() {
+        let resting = || self.held.borrow().len() + self.limited() + self.waiting.get();
+        while self.outstanding.get() > resting() {
             yield_now().await;
         }
     }

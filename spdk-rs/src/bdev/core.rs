@@ -182,7 +182,9 @@ impl BdevCore {
 
     #[inline(always)]
     fn count(channel: &Channel, slot: &IoSlot, latency_ticks: u64) {
-        channel.counters.record(slot.kind, slot.num_blocks, latency_ticks, slot.status);
+        if channel.counters.record(slot.kind, slot.num_blocks, latency_ticks, slot.status) {
+            channel.io_failed(slot);
+        }
     }
 
     /// Shows a completion to the interceptors; false when one of them keeps the I/O.
@@ -336,6 +338,8 @@ impl Source for BdevCore {
     fn end(&self) {
         // What interceptors keep would never end by itself.
         self.active.each(|channel| channel.tell(None, Notice::Abandon));
+        // Nobody will wait for the time of what waits for a limit.
+        self.active.each(|channel| channel.set_limits(None));
     }
 
     fn rest(&self) -> Rest {

@@ -95,6 +95,8 @@ pub(super) struct IoSlot {
     pub(super) index: u32,
     pub(super) waker: Option<Waker>,
     pub(super) split: SplitState,
+    /// When an I/O that waited for a limit went on.
+    pub(super) passed_ticks: u64,
 }
 
 /// The slots of a core: a free list through fixed chunks.
@@ -170,6 +172,25 @@ impl Slab {
             at = unsafe { slot.as_ref() }.next;
         }
         self.chunks.borrow().len() * CHUNK - free
+    }
+
+    /// Calls `f` with every slot that is taken. Walks all slots: for looks now and then.
+    pub(super) fn each_in_use(&self, mut f: impl FnMut(&IoSlot)) {
+        let chunks = self.chunks.borrow().len();
+        let (mut free, mut at) = (vec![false; chunks * CHUNK], self.free.get());
+        while let Some(slot) = NonNull::new(at) {
+            // SAFETY: a slot of the free list is initialised.
+            let slot = unsafe { slot.as_ref() };
+            free[slot.index as usize] = true;
+            at = slot.next;
+        }
+        for (index, _) in free.iter().enumerate().filter(|(_, free)| !**free) {
+            if let Some(slot) = self.at(index) {
+                // SAFETY: a slot is initialised, and who has its token is not running: this is one
+                // thread.
+                f(unsafe { slot.as_ref() });
+            }
+        }
     }
 
     #[cold]
@@ -249,6 +270,7 @@ impl IoSlot {
             index,
             waker: None,
             split: SplitState::default(),
+            passed_ticks: 0,
         }
     }
 }

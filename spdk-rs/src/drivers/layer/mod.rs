@@ -122,19 +122,23 @@ fn follow(
     registry: &Weak<Registry>,
     reactor: &ReactorHandle,
 ) {
-    let (layer, event, registry) = (Arc::clone(layer), *event, Weak::clone(registry));
+    let resized = match event {
+        DeviceEvent::Resized { now, .. } => Some(*now),
+        DeviceEvent::Removed => None,
+        // What else happens to the base the layer's consumers see in their I/O.
+        _ => return,
+    };
+    let (layer, registry) = (Arc::clone(layer), Weak::clone(registry));
     let name = layer.name().to_owned();
     let work = move |reactor: &Rc<Reactor>| {
         reactor.spawn("change of a base", async move {
-            match event {
-                DeviceEvent::Resized { now, .. } => layer.resize(now).await,
-                DeviceEvent::Removed => {
-                    let Some(registry) = registry.upgrade() else { return };
-                    let same = registry.find(layer.name()).is_ok_and(|b| b.id() == layer.id());
-                    if same && let Err(error) = registry.unregister(layer.name()).await {
-                        tracing::debug!(%error, "a layer has gone before its base");
-                    }
-                }
+            if let Some(num_blocks) = resized {
+                return layer.resize(num_blocks).await;
+            }
+            let Some(registry) = registry.upgrade() else { return };
+            let same = registry.find(layer.name()).is_ok_and(|b| b.id() == layer.id());
+            if same && let Err(error) = registry.unregister(layer.name()).await {
+                tracing::debug!(%error, "a layer has gone before its base");
             }
         });
     };

@@ -11,3 +11,4 @@ mod nvmf;
 mod pool;
 mod refusals;
 mod start;
+mod stats;

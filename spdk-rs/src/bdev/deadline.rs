@@ -77,7 +77,8 @@ impl Bdev {
     /// Sets the time limit for I/O, or lifts it.
     pub async fn set_io_timeout(self: &Arc<Self>, timeout: Option<IoTimeout>) {
         self.lock().io_timeout = timeout;
-        self.on_channels(move |channel| channel.set_io_timeout(timeout)).await;
+        // Asked for there, so that of two changes the later one stays on every core.
+        self.on_channels(|channel| channel.set_io_timeout(channel.bdev().io_timeout())).await;
     }
 
     /// The time limit for I/O.

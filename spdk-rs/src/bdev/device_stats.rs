@@ -86,16 +86,21 @@ impl Bdev {
     /// Counts latencies from now on, from nothing. When it returns every core does. Costs memory of
     /// 42 KiB per kind and channel at the most.
     pub async fn enable_histograms(self: &Arc<Self>, options: HistogramOptions) {
-        let kinds = options.kinds;
-        let retired = kinds.iter().map(|kind| (kind, LatencyHistogram::default())).collect();
+        let retired =
+            options.kinds.iter().map(|kind| (kind, LatencyHistogram::default())).collect();
         self.lock().histograms = Some(HistogramState { options, retired });
-        self.on_channels(move |channel| channel.counters.watch(kinds)).await;
+        self.watch_on_channels().await;
     }
 
     /// Ends the counting of latencies and forgets what was counted.
     pub async fn disable_histograms(self: &Arc<Self>) {
         self.lock().histograms = None;
-        self.on_channels(|channel| channel.counters.watch(IoTypes::default())).await;
+        self.watch_on_channels().await;
+    }
+
+    async fn watch_on_channels(self: &Arc<Self>) {
+        // Asked for there, so that of two changes the later one stays on every core.
+        self.on_channels(|channel| channel.counters.watch(channel.bdev().watched_kinds())).await;
     }
 
     /// The histograms of all cores by kind, as fine as they are kept; none when they are off.

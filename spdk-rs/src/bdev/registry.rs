@@ -47,7 +47,8 @@ pub struct Registry {
     monitor: OnceLock<Arc<dyn DeviceMonitor>>,
 }
 
-/// Is told of every device of a registry, on whatever thread causes it. Must not block.
+/// Is told of every device of a registry, on whatever thread causes it. Must not block, nor use the
+/// registry.
 pub trait DeviceMonitor: Send + Sync {
     /// A device was registered.
     fn added(&self, bdev: &Arc<Bdev>);
@@ -82,7 +83,7 @@ impl Registry {
             check_free(&devices, name, Some(info.uuid))?;
         }
         devices.insert(info.name.clone(), Arc::clone(bdev));
-        drop(devices);
+        // Under the lock, so that nobody removes the device before the monitor knows it.
         if let Some(monitor) = self.monitor.get() {
             let own = Arc::clone(monitor);
             bdev.listen(Arc::new(move |bdev, event| own.event(bdev, event)));

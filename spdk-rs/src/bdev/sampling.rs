@@ -53,7 +53,8 @@ impl Bdev {
             hz: 1,
         };
         self.lock().sampling = period.map(fresh);
-        self.on_channels(move |channel| channel.set_sampling(period)).await;
+        // Asked for there, so that of two changes the later one stays on every core.
+        self.on_channels(|channel| channel.set_sampling(channel.bdev().sampling_period())).await;
     }
 
     /// What was seen; none when nobody looks.

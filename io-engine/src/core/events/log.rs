@@ -1,7 +1,9 @@
 //! The last events, and who waits for the next.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+#[expect(clippy::disallowed_types, reason = "events are errors and changes, not I/O")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};

@@ -1,7 +1,9 @@
 //! Listens to every device: makes events, and keeps each device's health.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+#[expect(clippy::disallowed_types, reason = "events are errors and changes, not I/O")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use spdk_rs::bdev::{Bdev, DeviceEvent, DeviceMonitor as Listener, IoTimeoutAction};

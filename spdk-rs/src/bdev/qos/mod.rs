@@ -62,8 +62,9 @@ impl Bdev {
             let buckets = settings.rates().map(SharedBucket::new);
             Arc::new(SharedLimits { settings, buckets })
         });
-        self.lock().qos.clone_from(&shared);
-        self.on_channels(move |channel| channel.set_limits(shared.clone())).await;
+        self.lock().qos = shared;
+        // Asked for there, so that of two changes the later one stays on every core.
+        self.on_channels(|channel| channel.set_limits(channel.bdev().shared_limits())).await;
     }
 
     /// The limits of the device's I/O.

@@ -1,4 +1,5 @@
 //! Namespaces that come, go and change; discovery.
+#![expect(clippy::disallowed_types, reason = "a listener may be called on any thread")]
 
 use std::sync::atomic::Ordering::SeqCst;
 

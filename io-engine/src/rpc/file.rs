@@ -106,6 +106,7 @@ impl Request for CreateAio {
 
 async fn create_aio(context: Arc<Context>, request: CreateAio) -> RpcResult<String> {
     let engine = context.engine()?;
+    context.roots().check(&request.file.path)?;
     let made = bdev::aio::create(engine, AioOptions::new(request.file)).await;
     let bdev = made.map_err(|error| errors::bdev(&error))?;
     let name = bdev.name().to_owned();
@@ -130,6 +131,7 @@ impl Request for CreateUring {
 }
 
 async fn create_uring(context: Arc<Context>, request: CreateUring) -> RpcResult<String> {
+    context.roots().check(&request.0.path)?;
     let made = bdev::uring::create(context.engine()?, UringOptions::new(request.0)).await;
     made.map(|bdev| bdev.name().to_owned()).map_err(|error| errors::bdev(&error))
 }

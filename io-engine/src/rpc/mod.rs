@@ -7,11 +7,13 @@
 mod bdev;
 mod bdev_nvme;
 mod block;
+mod config;
 pub mod docs;
 pub mod errors;
 mod file;
 mod framework;
 mod iostat;
+mod log;
 mod lvol;
 mod malloc;
 mod method;
@@ -19,7 +21,11 @@ mod null;
 mod nvmf;
 pub mod openrpc;
 pub mod params;
+mod phase;
 mod pool;
+mod roots;
+mod saved;
+mod settings;
 mod thread;
 mod vol;
 
@@ -35,6 +41,9 @@ use crate::pool::block_api::BlockStores;
 use crate::subsys::Nvmf;
 use errors::RpcResult;
 pub use method::{Method, When};
+pub use phase::{Phase, Phases};
+pub use roots::Roots;
+pub use saved::names as subsystem_names;
 
 /// What methods work on.
 #[derive(Default)]
@@ -47,6 +56,10 @@ pub struct Context {
     nvmf: Nvmf,
     /// Devices that blocks are allocated from.
     blocks: BlockStores,
+    /// How far the start has come.
+    phase: Phases,
+    /// Where methods may read and write files.
+    roots: Roots,
 }
 
 /// SPDK's code for a method that may not be called now.
@@ -72,6 +85,18 @@ impl Context {
         self.engine.get().ok_or_else(|| errors::errno(Errno::EAGAIN, "the engine is starting"))
     }
 
+    /// How far the start has come.
+    #[must_use]
+    pub fn phase(&self) -> &Phases {
+        &self.phase
+    }
+
+    /// Where methods may read and write files.
+    #[must_use]
+    pub fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
     /// The NVMe-oF target.
     #[must_use]
     pub fn nvmf(&self) -> &Nvmf {
@@ -85,6 +110,9 @@ pub fn methods() -> Vec<Method> {
     let groups = [
         ("framework", framework::methods()),
         ("framework", openrpc::methods()),
+        ("config", config::methods()),
+        ("log", log::methods()),
+        ("settings", settings::methods()),
         ("framework", thread::methods()),
         ("bdev", bdev::methods()),
         ("bdev", iostat::methods()),
@@ -114,7 +142,10 @@ pub fn module(context: &Arc<Context>) -> RpcModule<Arc<Context>> {
         let (name, method) = (method.name(), Arc::new(method));
         let registered = module.register_async_method(name, move |params, context, _| {
             let (method, given) = (Arc::clone(&method), given(&params));
-            async move { method.call(Arc::clone(&context), &given?).await }
+            async move {
+                context.phase.check(method.when())?;
+                method.call(Arc::clone(&context), &given?).await
+            }
         });
         debug_assert!(registered.is_ok(), "{name} is registered once");
     }

@@ -1,6 +1,8 @@
 //! The daemon as its users meet it: the real binary, real sockets, real signals.
 
+mod bad_input;
 mod blocks;
+mod config;
 mod fabric;
 mod files;
 mod harness;

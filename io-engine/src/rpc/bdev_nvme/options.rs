@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
+use serde_json::{Map, Value};
 use spdk_rs::nvme::controller::{ControllerOptions, TimeoutAction};
 
 use crate::core::HostIdentity;
@@ -50,6 +51,23 @@ impl Defaults {
         let mut options = ControllerOptions::new(&host.nqn, host.id);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).apply(&mut options);
         options
+    }
+
+    /// What was set, as parameters of `bdev_nvme_set_options`.
+    pub(in crate::rpc) fn set(&self) -> Map<String, Value> {
+        let now = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Reconnect { loss, delay, fast } = now.reconnect;
+        let all: [(&str, Option<Value>); 8] = [
+            ("action_on_timeout", now.action_on_timeout.map(|action| action.name().into())),
+            ("timeout_us", now.timeout_us.map(Value::from)),
+            ("timeout_admin_us", now.timeout_admin_us.map(Value::from)),
+            ("keep_alive_timeout_ms", now.keep_alive_timeout_ms.map(Value::from)),
+            ("transport_retry_count", now.transport_retry_count.map(Value::from)),
+            ("ctrlr_loss_timeout_sec", loss.map(Value::from)),
+            ("reconnect_delay_sec", delay.map(Value::from)),
+            ("fast_io_fail_timeout_sec", fast.map(Value::from)),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
 }
 

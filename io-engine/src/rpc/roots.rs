@@ -106,7 +106,7 @@ mod tests {
         roots.confine(&root).expect("confined");
         roots.check(&root.join("new")).expect("below");
         for outside in
-            ["../out", "link", "dangling", "..", "no/../../out", "/etc/passwd", "", "no/x"]
+            ["../out", "link", "dangling", "..", "no/../../out", "/etc/passwd", "no/x"]
         {
             let error = roots.check(&root.join(outside)).expect_err(outside);
             assert_eq!(error.code(), -13, "{outside}");

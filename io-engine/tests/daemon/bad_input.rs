@@ -114,8 +114,21 @@ fn broken(schema: &Value) -> Vec<(String, String)> {
     for (name, schema) in properties {
         let long = format!("\"{}\"", "x".repeat(300));
         for text in [
-            "null", "-1", "1.5", "18446744073709551615", "18446744073709551616", "-9223372036854775809",
-            "1e300", "\"\"", "\"\\u0000\"", &long, "true", "[]", "[null]", "{}", "{\"zz\": 1}",
+            "null",
+            "-1",
+            "1.5",
+            "18446744073709551615",
+            "18446744073709551616",
+            "-9223372036854775809",
+            "1e300",
+            "\"\"",
+            "\"\\u0000\"",
+            &long,
+            "true",
+            "[]",
+            "[null]",
+            "{}",
+            "{\"zz\": 1}",
         ] {
             let value: Value = serde_json::from_str(text).expect("JSON");
             let validator = jsonschema::validator_for(schema).expect("a schema");
@@ -138,7 +151,8 @@ fn broken(schema: &Value) -> Vec<(String, String)> {
 
 /// A daemon with something that bad input could break.
 fn populated() -> Daemon {
-    let daemon = Daemon::start(&["--bdev", "malloc:///m?size_mb=1", "--bdev", "null:///n?size_mb=1"]);
+    let daemon =
+        Daemon::start(&["--bdev", "malloc:///m?size_mb=1", "--bdev", "null:///n?size_mb=1"]);
     let nqn = "nqn.2016-06.io.spdk:here";
     daemon.call("nvmf_create_transport", json!({"trtype": "TCP"}));
     daemon.call("nvmf_create_subsystem", json!({"nqn": nqn, "allow_any_host": true}));
@@ -194,8 +208,19 @@ fn names_of_nothing_and_names_that_are_taken_change_nothing() {
     let mut raw = Raw::new(&daemon);
     // What makes something, or ends the process, is not called with parameters that it takes.
     let acts = [
-        "create", "_add_", "attach", "_set_", "start", "save", "load", "log_", "kill", "enable",
-        "disable", "subscribe", "inject",
+        "create",
+        "_add_",
+        "attach",
+        "_set_",
+        "start",
+        "save",
+        "load",
+        "log_",
+        "kill",
+        "enable",
+        "disable",
+        "subscribe",
+        "inject",
     ];
     let mut refused = 0;
     for method in methods(&daemon) {

@@ -12,4 +12,5 @@ mod nvme;
 mod nvmf;
 mod pool;
 mod refusals;
+mod rpc_py;
 mod start;

@@ -160,7 +160,8 @@ const NOTHING: &[Def] = &[
     only("nvme_error_stat", "false", "errors are counted by kind in bdev_get_iostat"),
     only("io_path_stat", "false", "paths are not counted one by one"),
     only("allow_accel_sequence", "false", "there is no acceleration framework"),
-    only("enable_flush", "true", "flushes are always sent"),
+    optional("enable_flush", Kind::Bool, "Flushes are always sent, whatever it says.")
+        .or_bool(true),
     only("rdma_srq_size", "0", NO_RDMA),
     only("rdma_max_cq_size", "0", NO_RDMA),
     only("rdma_cm_event_timeout_ms", "0", NO_RDMA),
@@ -221,6 +222,8 @@ impl Request for Changes {
     ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        // SPDK's tools always say something; a flush that is not sent would be a lie.
+        let _: bool = params.required("enable_flush")?;
         Ok(Self {
             action_on_timeout: params.optional_choice("action_on_timeout", &ACTIONS)?,
             timeout_us: params.optional("timeout_us")?,

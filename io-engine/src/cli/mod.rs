@@ -14,17 +14,22 @@ use crate::bdev::BdevUri;
 use crate::perf::options::PerfArgs;
 
 pub use bdev_list::BdevList;
+pub use config::{ConfigArgs, ConfigCommand, config};
 pub use env::CoresError;
 pub use exit::ExitCode;
 pub use export::ExportArgs;
 pub use log::{LogArgs, LogError, LogFormat};
+pub use rpc_server::RpcServerArgs;
 
 mod bdev_list;
+mod config;
 mod env;
 pub mod exit;
 mod export;
 mod log;
+pub mod log_control;
 pub mod remote;
+mod rpc_server;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +66,8 @@ enum Command {
     Rpc(RpcArgs),
     /// List, create or destroy block devices of a running daemon
     Bdev(BdevArgs),
+    /// Save or load the configuration of a running daemon
+    Config(ConfigArgs),
 }
 
 /// What the binary was asked to do.
@@ -76,6 +83,8 @@ pub enum Invocation {
     Rpc(RpcArgs),
     /// Manage devices of a running daemon.
     Bdev(BdevArgs),
+    /// Save or load a configuration.
+    Config(ConfigArgs),
 }
 
 impl Invocation {
@@ -95,6 +104,7 @@ impl Invocation {
             Some(Command::Export(args)) => Self::Export(args),
             Some(Command::Rpc(args)) => Self::Rpc(args),
             Some(Command::Bdev(args)) => Self::Bdev(args),
+            Some(Command::Config(args)) => Self::Config(args),
         };
         match &invocation {
             Self::Daemon(args) => args.env.check(None)?,
@@ -104,7 +114,7 @@ impl Invocation {
                 args.check().map_err(|error| refuse(perf, ErrorKind::ArgumentConflict, error))?;
             }
             Self::Export(args) => args.env.check(Some("export"))?,
-            Self::Rpc(_) | Self::Bdev(_) => {}
+            Self::Rpc(_) | Self::Bdev(_) | Self::Config(_) => {}
         }
         Ok(invocation)
     }
@@ -137,6 +147,9 @@ pub struct DaemonArgs {
     /// Configuration to apply at start: SPDK's JSON format, the subsystems bdev and nvmf
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub json: Option<PathBuf>,
+    /// Who may use the socket, and how.
+    #[command(flatten)]
+    pub rpc: RpcServerArgs,
     /// Block device to create at start, as a URI; may be repeated
     #[arg(long, value_name = "URI", value_parser = BdevUri::parse)]
     pub bdev: Vec<BdevUri>,
@@ -211,6 +224,9 @@ pub struct RpcArgs {
     /// Where to find the daemon.
     #[command(flatten)]
     pub client: ClientArgs,
+    /// Describe the method instead of calling it
+    #[arg(long, conflicts_with = "params")]
+    pub describe: bool,
     /// The method; rpc_get_methods lists them all
     pub method: String,
     /// The parameters, as a JSON object or array

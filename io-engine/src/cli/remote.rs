@@ -11,6 +11,17 @@ use super::{BdevArgs, BdevCommand, BdevList, ClientArgs, ExitCode, RpcArgs};
 /// Calls one method and prints its result.
 #[must_use]
 pub fn rpc(args: &RpcArgs) -> ExitCode {
+    if args.describe {
+        let all = crate::rpc::methods();
+        return match all.iter().find(|method| method.name() == args.method) {
+            Some(method) => print(crate::rpc::docs::describe(method).trim_end()),
+            None => {
+                let words =
+                    format!("there is no method '{}'; rpc_get_methods lists them all", args.method);
+                fail(ExitCode::Usage, &words)
+            }
+        };
+    }
     match call(&args.client, &args.method, args.params.clone()) {
         Ok(result) => print(&format!("{result:#}")),
         Err(code) => code,
@@ -42,7 +53,11 @@ pub fn bdev(args: &BdevArgs) -> ExitCode {
     }
 }
 
-fn call(client: &ClientArgs, method: &str, params: Option<Value>) -> Result<Value, ExitCode> {
+pub(super) fn call(
+    client: &ClientArgs,
+    method: &str,
+    params: Option<Value>,
+) -> Result<Value, ExitCode> {
     let result = blocking::call(&client.rpc_socket, method, params, DEFAULT_TIMEOUT);
     result.map_err(|error| match &error {
         ClientError::Rpc { code, message, data } => {
@@ -57,7 +72,7 @@ fn call(client: &ClientArgs, method: &str, params: Option<Value>) -> Result<Valu
 }
 
 /// Prints a result. A reader that has gone (`| head`) is no failure.
-fn print(text: &str) -> ExitCode {
+pub(super) fn print(text: &str) -> ExitCode {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             fail(ExitCode::Failure, &format!("cannot write to standard output: {error}"))
@@ -66,7 +81,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn fail(code: ExitCode, words: &str) -> ExitCode {
+pub(super) fn fail(code: ExitCode, words: &str) -> ExitCode {
     eprintln!("io-engine: {words}");
     code
 }

@@ -1,5 +1,7 @@
 //! Why the daemon could not start or end as it should, and the exit code for it.
 
+use std::path::PathBuf;
+
 use spdk_rs::env::cpu::CpuError;
 use spdk_rs::reactor::RuntimeError;
 use thiserror::Error;
@@ -40,6 +42,15 @@ pub enum DaemonError {
         #[source]
         source: ExportError,
     },
+    /// The directory of `--rpc-root` is not there.
+    #[error("--rpc-root {dir:?}: {source}")]
+    Root {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The socket cannot be taken or served.
     #[error(transparent)]
     Socket(#[from] ServerError),
@@ -60,7 +71,7 @@ impl DaemonError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Cores(_) => ExitCode::Usage,
-            Self::Cpu(_) | Self::Config(_) => ExitCode::Config,
+            Self::Cpu(_) | Self::Config(_) | Self::Root { .. } => ExitCode::Config,
             Self::Bdev { source: BdevError::Driver { .. }, .. } => ExitCode::Resources,
             Self::Bdev { .. } => ExitCode::Config,
             Self::Export { source } if source.is_config() => ExitCode::Config,

@@ -20,7 +20,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use jsonrpc::{Limits, Server};
+use jsonrpc::Server;
 use spdk_rs::env::cpu;
 use tracing::Level;
 
@@ -117,11 +117,18 @@ impl<'a> Plan<'a> {
             runtime.block_on(async { Signals::listen() }).map_err(DaemonError::Management)?;
         let context = Context::new();
         let module = rpc::module(&context);
-        let bind = |path| Server::bind(path, module, Limits::default());
+        if let Some(dir) = &self.args.rpc.rpc_root {
+            let confined = context.roots().confine(dir);
+            confined.map_err(|source| DaemonError::Root { dir: dir.clone(), source })?;
+        }
+        let bind = |path| Server::bind(path, module, self.args.rpc.limits());
         let server = self.socket().map(bind).transpose()?;
         let engine = Engine::start(&self.options)?;
         context.set_engine(Arc::clone(&engine));
         runtime.spawn(subsys::hot_removal(&engine));
+        if self.args.rpc.wait_for_rpc {
+            return self.serve_held(runtime, server, signals, context, engine);
+        }
         let mut asked_to_end = signals.clone();
         let made = runtime.block_on(async {
             tokio::select! {
@@ -144,25 +151,43 @@ impl<'a> Plan<'a> {
         let unflushed = Unflushed::default();
         let served = serve(server, &signals, &context, &engine, &unflushed);
         let outcome = runtime.block_on(served);
-        signals.close();
-        match outcome {
-            Outcome::Ended(ended) => {
-                // Methods that are still under way hold the engine.
-                drop(runtime);
-                drop((context, engine));
-                ended?;
-                tracing::info!("ended");
-                Ok(ExitCode::Success)
+        end(outcome, runtime, signals, context, engine, &unflushed)
+    }
+
+    /// As [`Plan::run`] goes on, but requests are answered before the devices are made: they wait
+    /// for `framework_start_init`.
+    fn serve_held(
+        &self,
+        runtime: tokio::runtime::Runtime,
+        server: Option<Server>,
+        signals: Signals,
+        context: Arc<Context>,
+        engine: Arc<Engine>,
+    ) -> Result<ExitCode, DaemonError> {
+        context.phase().hold();
+        tracing::info!("waiting for framework_start_init");
+        let unflushed = Unflushed::default();
+        let outcome = runtime.block_on(async {
+            let start = async {
+                context.phase().begun().await;
+                self.make_devices(&context, &engine).await?;
+                report::print(&engine, &self.options, self.args.env.no_huge);
+                context.phase().done();
+                Ok::<(), DaemonError>(())
+            };
+            tokio::select! {
+                outcome = serve(server, &signals, &context, &engine, &unflushed) => Ok(outcome),
+                Err(error) = start => Err(error),
             }
-            Outcome::Cut => {
-                let left = unflushed.names(&engine);
-                tracing::error!("a second signal: ended at once; {left}");
-                // A reactor that hangs would be waited for: the process ends with it instead.
-                runtime.shutdown_background();
-                std::mem::forget((context, engine));
-                Ok(ExitCode::Failure)
+        });
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                runtime.block_on(context.nvmf().stop());
+                return Err(error);
             }
-        }
+        };
+        end(outcome, runtime, signals, context, engine, &unflushed)
     }
 
     /// Where to answer requests; an export does so only when it is told to.
@@ -195,6 +220,36 @@ impl<'a> Plan<'a> {
             let _ = writeln!(std::io::stdout(), "{text}");
         }
         Ok(())
+    }
+}
+
+/// Ends the process after serving has ended.
+fn end(
+    outcome: Outcome,
+    runtime: tokio::runtime::Runtime,
+    signals: Signals,
+    context: Arc<Context>,
+    engine: Arc<Engine>,
+    unflushed: &Unflushed,
+) -> Result<ExitCode, DaemonError> {
+    signals.close();
+    match outcome {
+        Outcome::Ended(ended) => {
+            // Methods that are still under way hold the engine.
+            drop(runtime);
+            drop((context, engine));
+            ended?;
+            tracing::info!("ended");
+            Ok(ExitCode::Success)
+        }
+        Outcome::Cut => {
+            let left = unflushed.names(&engine);
+            tracing::error!("a second signal: ended at once; {left}");
+            // A reactor that hangs would be waited for: the process ends with it instead.
+            runtime.shutdown_background();
+            std::mem::forget((context, engine));
+            Ok(ExitCode::Failure)
+        }
     }
 }
 

@@ -149,6 +149,7 @@ impl Request for Create {
 }
 
 async fn create(context: Arc<Context>, request: Create) -> RpcResult<String> {
+    context.roots().check_uri(&request.0)?;
     let made = bdev::create(context.engine()?, &request.0).await;
     made.map_err(|error| errors::bdev(&error))
 }

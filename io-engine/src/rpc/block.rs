@@ -199,6 +199,7 @@ impl Request for Create {
 }
 
 async fn create(context: Arc<Context>, request: Create) -> RpcResult<String> {
+    context.roots().check_uri(&request.0.name)?;
     let made = context.blocks.create(context.engine()?, &request.0).await;
     made.map(|store| store.name().to_owned()).map_err(|error| refused(&error))
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::bdev::{Delete, NAME, delete, find_of};
 use super::errors::{self, RpcResult};
-use super::params::def::{optional, required};
+use super::params::def::{only, optional, required};
 use super::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
 use super::{Context, Method};
 use crate::bdev;
@@ -57,7 +57,7 @@ const FILE: &[Def] = &[
         Kind::OneOf(BLOCK_SIZES),
         "Size of a block in bytes; the least that the file does when left out.",
     ),
-    optional("uuid", Kind::Uuid, "The device's UUID; one made of its name when left out."),
+    optional("uuid", Kind::Uuid, "The device's UUID; one made of the path when left out."),
 ];
 
 /// What both have. The file exists; a device over a new one is made by its URI.
@@ -90,6 +90,7 @@ impl Request for CreateAio {
                 "Refuse a file that cannot be unmapped; where it can, unmap works anyway.",
             )
             .or_bool(false),
+            only("nowait", "false", "a request that would wait is left to the kernel's threads"),
         ],
     ];
 
@@ -106,6 +107,7 @@ impl Request for CreateAio {
 
 async fn create_aio(context: Arc<Context>, request: CreateAio) -> RpcResult<String> {
     let engine = context.engine()?;
+    context.roots().check(&request.file.path)?;
     let made = bdev::aio::create(engine, AioOptions::new(request.file)).await;
     let bdev = made.map_err(|error| errors::bdev(&error))?;
     let name = bdev.name().to_owned();
@@ -130,6 +132,7 @@ impl Request for CreateUring {
 }
 
 async fn create_uring(context: Arc<Context>, request: CreateUring) -> RpcResult<String> {
+    context.roots().check(&request.0.path)?;
     let made = bdev::uring::create(context.engine()?, UringOptions::new(request.0)).await;
     made.map(|bdev| bdev.name().to_owned()).map_err(|error| errors::bdev(&error))
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use jsonrpsee::types::ErrorObjectOwned;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use super::errors::{self, RpcResult};
 use super::params::def::{choice, optional, required, words};
 use super::params::{Defs, Kind, Nothing, ParamError, Params, Request};
 use super::thread::{cpumask, thread_id, thread_name};
-use super::{Context, INVALID_STATE, Method, When};
+use super::{Context, Method, When};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
@@ -56,9 +55,11 @@ impl Request for GetMethods {
     }
 }
 
-async fn get_methods(_: Arc<Context>, request: GetMethods) -> RpcResult<Vec<&'static str>> {
+async fn get_methods(context: Arc<Context>, request: GetMethods) -> RpcResult<Vec<&'static str>> {
     let all = super::methods();
-    let callable = all.iter().filter(|method| !request.current || method.when() == When::Always);
+    let callable =
+        |method: &&Method| !request.current || context.phase().check(method.when()).is_ok();
+    let callable = all.iter().filter(callable);
     Ok(callable.map(Method::name).collect())
 }
 
@@ -75,15 +76,15 @@ async fn get_version(_: Arc<Context>, _: Nothing) -> RpcResult<Value> {
     }))
 }
 
-/// Whoever is answered is answered after the start.
 async fn wait_init(context: Arc<Context>, _: Nothing) -> RpcResult<bool> {
-    context.engine().map(|_| true)
+    context.phase().running().await;
+    Ok(true)
 }
 
-async fn start_init(_: Arc<Context>, _: Nothing) -> RpcResult<bool> {
-    let words = "framework_start_init may be called before the engine has started only; it starts \
-                 by itself";
-    Err(ErrorObjectOwned::owned(INVALID_STATE, words, None::<()>))
+async fn start_init(context: Arc<Context>, _: Nothing) -> RpcResult<bool> {
+    context.phase().begin();
+    context.phase().running().await;
+    Ok(true)
 }
 
 async fn get_reactors(context: Arc<Context>, _: Nothing) -> RpcResult<Value> {

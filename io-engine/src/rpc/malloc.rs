@@ -42,6 +42,7 @@ impl Request for Create {
         )],
         MemoryShape::PARAMS,
         &[
+            only("numa_id", "-1", "memory is where the kernel puts it"),
             only("optimal_io_boundary", "0", "memory has no such boundary"),
             only("md_interleave", "false", NO_METADATA),
         ],

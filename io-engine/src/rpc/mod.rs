@@ -7,6 +7,7 @@
 mod bdev;
 mod bdev_nvme;
 mod block;
+mod config;
 pub mod docs;
 pub mod errors;
 mod file;
@@ -14,6 +15,7 @@ mod framework;
 mod health;
 mod histogram;
 mod iostat;
+mod log;
 mod lvol;
 mod malloc;
 mod method;
@@ -22,8 +24,12 @@ mod null;
 mod nvmf;
 pub mod openrpc;
 pub mod params;
+mod phase;
 mod pool;
 mod qos;
+mod roots;
+mod saved;
+mod settings;
 mod thread;
 mod vol;
 
@@ -39,6 +45,9 @@ use crate::pool::block_api::BlockStores;
 use crate::subsys::Nvmf;
 use errors::RpcResult;
 pub use method::{Method, When};
+pub use phase::{Phase, Phases};
+pub use roots::Roots;
+pub use saved::names as subsystem_names;
 
 /// What methods work on.
 #[derive(Default)]
@@ -51,6 +60,10 @@ pub struct Context {
     nvmf: Nvmf,
     /// Devices that blocks are allocated from.
     blocks: BlockStores,
+    /// How far the start has come.
+    phase: Phases,
+    /// Where methods may read and write files.
+    roots: Roots,
 }
 
 /// SPDK's code for a method that may not be called now.
@@ -76,6 +89,18 @@ impl Context {
         self.engine.get().ok_or_else(|| errors::errno(Errno::EAGAIN, "the engine is starting"))
     }
 
+    /// How far the start has come.
+    #[must_use]
+    pub fn phase(&self) -> &Phases {
+        &self.phase
+    }
+
+    /// Where methods may read and write files.
+    #[must_use]
+    pub fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
     /// The NVMe-oF target.
     #[must_use]
     pub fn nvmf(&self) -> &Nvmf {
@@ -89,6 +114,9 @@ pub fn methods() -> Vec<Method> {
     let groups = [
         ("framework", framework::methods()),
         ("framework", openrpc::methods()),
+        ("config", config::methods()),
+        ("log", log::methods()),
+        ("settings", settings::methods()),
         ("framework", thread::methods()),
         ("bdev", bdev::methods()),
         ("stats", iostat::methods()),
@@ -122,7 +150,10 @@ pub fn module(context: &Arc<Context>) -> RpcModule<Arc<Context>> {
         let (name, method) = (method.name(), Arc::new(method));
         let registered = module.register_async_method(name, move |params, context, _| {
             let (method, given) = (Arc::clone(&method), given(&params));
-            async move { method.call(Arc::clone(&context), &given?).await }
+            async move {
+                context.phase.check(method.when())?;
+                method.call(Arc::clone(&context), &given?).await
+            }
         });
         debug_assert!(registered.is_ok(), "{name} is registered once");
     }

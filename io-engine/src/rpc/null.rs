@@ -8,9 +8,12 @@ use uuid::Uuid;
 
 use super::bdev::{BYTES_MAX, Delete, MemoryShape, NAME, delete, find_of};
 use super::errors::{self, RpcResult};
-use super::params::def::{int, required};
+use super::params::def::{int, only, required};
 use super::params::{Defs, Kind, Name, ParamError, Params, Request};
 use super::{Context, Method};
+
+/// Why a device without a medium prefers nothing.
+const NO_OPTIMUM: &str = "nothing is written, so no size is better than another";
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
@@ -31,8 +34,17 @@ struct Create {
 }
 
 impl Request for Create {
-    const PARAMS: Defs =
-        &[&[required("name", Kind::Name, "Name of the device.")], MemoryShape::PARAMS];
+    const PARAMS: Defs = &[
+        &[required("name", Kind::Name, "Name of the device.")],
+        MemoryShape::PARAMS,
+        &[
+            only("preferred_write_alignment", "0", NO_OPTIMUM),
+            only("preferred_write_granularity", "0", NO_OPTIMUM),
+            only("optimal_write_size", "0", NO_OPTIMUM),
+            only("preferred_unmap_alignment", "0", NO_OPTIMUM),
+            only("preferred_unmap_granularity", "0", NO_OPTIMUM),
+        ],
+    ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self {

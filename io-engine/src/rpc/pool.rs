@@ -9,6 +9,7 @@ use super::errors::{self, RpcResult};
 use super::method::Answer;
 use super::params::def::{choice, int, optional, required, words};
 use super::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
+use super::saved::Call;
 use super::{Context, Method};
 use crate::bdev::pool::{self, CACHE_MB_MAX, JOURNAL_MB_MAX, import_request, pool_options};
 use crate::pool::{CheckReport, DigestKind, ImportOptions, Imported, PoolStats, ScrubStatus};
@@ -122,6 +123,7 @@ impl Request for Create {
 
 async fn create(context: Arc<Context>, request: Create) -> RpcResult<Value> {
     let Create { name, disk, uuid, digest, journal_mb, cache_mb } = request;
+    context.roots().check_uri(&disk)?;
     let options = pool_options(&name.0, uuid, digest, journal_mb, cache_mb);
     let made = pool::create(context.engine()?, &disk, options).await;
     let pool = made.map_err(|error| errors::bdev(&error))?;
@@ -154,6 +156,7 @@ impl Request for Import {
 }
 
 async fn import(context: Arc<Context>, request: Import) -> RpcResult<Value> {
+    context.roots().check_uri(&request.disk)?;
     let name = request.name.as_ref().map(|name| name.0.as_str());
     let how = import_request(name, request.cache_mb, request.read_only);
     let made = pool::import(context.engine()?, &request.disk, how).await;
@@ -225,18 +228,21 @@ async fn describe(pool: &Imported) -> RpcResult<Value> {
     let summary = pool.summary().await.map_err(|error| errors::failed(&error))?;
     let mut shown = serde_json::to_value(&summary)
         .map_err(|error| jsonrpc::codes::internal_error(error.to_string()))?;
-    if let Some(members) = shown.as_object_mut() {
-        let mut params = json!({ "name": summary.name, "disk": summary.disk });
-        if pool.is_read_only() {
-            params["readonly"] = true.into();
-        }
-        if pool.cache_bytes() != ImportOptions::default().cache_bytes {
-            params["cache_mb"] = (pool.cache_bytes() >> 20).into();
-        }
-        let import = json!({ "method": "pool_import", "params": params });
-        members.insert("import".to_owned(), import);
-    }
+    shown["import"] = serde_json::to_value(import_call(pool))
+        .map_err(|error| jsonrpc::codes::internal_error(error.to_string()))?;
     Ok(shown)
+}
+
+/// The call of a configuration file that imports a pool again.
+pub(super) fn import_call(pool: &Imported) -> Call {
+    let mut params = json!({ "name": pool.name(), "disk": pool.base().disk });
+    if pool.is_read_only() {
+        params["readonly"] = true.into();
+    }
+    if pool.cache_bytes() != ImportOptions::default().cache_bytes {
+        params["cache_mb"] = (pool.cache_bytes() >> 20).into();
+    }
+    Call::new("pool_import", params)
 }
 
 async fn grow(context: Arc<Context>, request: Named) -> RpcResult<Value> {

@@ -1,6 +1,8 @@
 //! The daemon as its users meet it: the real binary, real sockets, real signals.
 
+mod bad_input;
 mod blocks;
+mod config;
 mod fabric;
 mod files;
 mod harness;
@@ -10,5 +12,6 @@ mod nvme;
 mod nvmf;
 mod pool;
 mod refusals;
+mod rpc_py;
 mod start;
 mod stats;

@@ -20,7 +20,8 @@ fn parameters_are_refused_by_name() {
         all
     };
     for (method, params, words) in [
-        ("bdev_malloc_create", json!({}), "`block_size` is missing"),
+        ("bdev_malloc_create", json!({}), "`num_blocks` is missing"),
+        ("bdev_malloc_create", json!({"num_blocks": 8}), "`block_size` is missing"),
         ("bdev_malloc_create", json!({"block_size": 512}), "`num_blocks` is missing"),
         ("bdev_malloc_create", shape(json!({"num_blocks": 0})), "`num_blocks` cannot be 0"),
         ("bdev_malloc_create", shape(json!({"num_blocks": "8"})), "`num_blocks` cannot be \"8\""),

@@ -44,6 +44,8 @@ pub enum RegistryError {
 #[derive(Default)]
 pub struct Registry {
     devices: Devices,
+    /// The names, in the order in which they were registered.
+    order: Order,
     monitor: OnceLock<Arc<dyn DeviceMonitor>>,
 }
 
@@ -58,6 +60,8 @@ pub trait DeviceMonitor: Send + Sync {
 
 #[expect(clippy::disallowed_types, reason = "see the import")]
 type Devices = Mutex<BTreeMap<String, Arc<Bdev>>>;
+#[expect(clippy::disallowed_types, reason = "see the import")]
+type Order = Mutex<Vec<String>>;
 
 impl Registry {
     /// An empty registry.
@@ -83,6 +87,7 @@ impl Registry {
             check_free(&devices, name, Some(info.uuid))?;
         }
         devices.insert(info.name.clone(), Arc::clone(bdev));
+        self.order().push(info.name.clone());
         // Under the lock, so that nobody removes the device before the monitor knows it.
         if let Some(monitor) = self.monitor.get() {
             let own = Arc::clone(monitor);
@@ -114,6 +119,14 @@ impl Registry {
         self.lock().values().cloned().collect()
     }
 
+    /// Every device, in the order in which they were registered: a device comes after those that
+    /// it stands on.
+    #[must_use]
+    pub fn all_in_order(&self) -> Vec<Arc<Bdev>> {
+        let devices = self.lock();
+        self.order().iter().filter_map(|name| devices.get(name).cloned()).collect()
+    }
+
     /// Removes a device: its name is free at once, its listeners are told, and when this returns
     /// no I/O is in flight. Handles that are still open fail from now on.
     ///
@@ -125,6 +138,7 @@ impl Registry {
             let found = find(&devices, name);
             let bdev = found.ok_or_else(|| RegistryError::NotFound { name: name.to_owned() })?;
             devices.remove(bdev.name());
+            self.order().retain(|name| name != bdev.name());
             bdev
         };
         bdev.remove().await;
@@ -133,6 +147,11 @@ impl Registry {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Bdev>>> {
         self.devices.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Taken while the devices are locked, never the other way round.
+    fn order(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

@@ -35,8 +35,7 @@ pub struct BlockStore {
     made_device: bool,
     space: Space,
     block_len: u64,
-    io_depth: u32,
-    declared: PerfMetrics,
+    options: CreateOptions,
     allocator: Arc<SharedAllocator>,
     memory: Memory,
     /// `None` once the store is closed.
@@ -105,14 +104,19 @@ impl BlockStore {
             space,
             block_len: device.block_len(),
             device,
-            io_depth: options.io_depth,
-            declared: options.declared,
+            options: options.clone(),
             allocator,
             memory: engine.memory().clone(),
             descriptor: RwLock::new(Some(Arc::from(descriptor))),
             cores: engine.runtime().reactors().iter().map(core).collect(),
             next_core: AtomicUsize::new(0),
         }))
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn options(&self) -> &CreateOptions {
+        &self.options
     }
 
     /// The device's name.
@@ -136,7 +140,7 @@ impl BlockStore {
     /// I/Os in flight per core at the most.
     #[must_use]
     pub fn io_depth(&self) -> u32 {
-        self.io_depth
+        self.options.io_depth
     }
 
     /// What blocks begin at multiples of, in bytes.
@@ -226,7 +230,7 @@ impl BlockStore {
     #[must_use]
     pub fn get_stats(&self) -> BlockStats {
         let counters = self.cores.iter().map(|core| &core.counters);
-        let (declared, measured) = (self.declared, measured(counters));
+        let (declared, measured) = (self.options.declared, measured(counters));
         BlockStats { declared, measured, remaining: self.allocator.remaining() }
     }
 
@@ -253,7 +257,7 @@ impl BlockStore {
         let descriptor = self.descriptor.write().await.take().ok_or_else(|| self.closed())?;
         for core in &self.cores {
             // All of them are had when nothing is in flight. They are not given back.
-            let all = core.permits.acquire_many(self.io_depth).await;
+            let all = core.permits.acquire_many(self.options.io_depth).await;
             core.permits.close();
             drop(all);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use spdk_rs::drivers::nvme::{AttachOptions, MultipathMode, MultipathPolicy};
 use spdk_rs::nvme::{TransportId, check_nqn};
+use uuid::Uuid;
 
 use super::options::{RECONNECT, Reconnect};
 use super::trid;
@@ -51,6 +52,10 @@ struct Attach {
     fabrics_connect_timeout_us: Option<u64>,
     multipath: MultipathMode,
     num_io_queues: Option<u16>,
+    hostid: Option<Uuid>,
+    io_queue_size: u16,
+    keep_alive_timeout_ms: Option<u32>,
+    timeout_us: Option<u64>,
     reconnect: Reconnect,
 }
 
@@ -94,6 +99,25 @@ impl Request for Attach {
                 "I/O queues at the most; there is one per core.",
             )
             .or_int(1024),
+            optional("hostid", Kind::Uuid, "The host's identifier (ours); made of its name."),
+            optional(
+                "io_queue_size",
+                int(2, u16::MAX as i128),
+                "Entries of an I/O queue at the most (ours).",
+            )
+            .or_int(128),
+            optional(
+                "keep_alive_timeout_ms",
+                int(0, u32::MAX as i128),
+                "Keep-alive time-out in milliseconds, 0 is none (ours); that of \
+                 `bdev_nvme_set_options` when left out.",
+            ),
+            optional(
+                "timeout_us",
+                int(0, 1 << 52),
+                "Time of an I/O command in µs, 0 is any (ours); that of `bdev_nvme_set_options` \
+                 when left out.",
+            ),
         ],
         RECONNECT,
         &[
@@ -129,6 +153,10 @@ impl Request for Attach {
             fabrics_connect_timeout_us: params.optional("fabrics_connect_timeout_us")?,
             multipath: params.required_choice("multipath", &MODES)?,
             num_io_queues: params.optional("num_io_queues")?,
+            hostid: params.optional("hostid")?,
+            io_queue_size: params.required("io_queue_size")?,
+            keep_alive_timeout_ms: params.optional("keep_alive_timeout_ms")?,
+            timeout_us: params.optional("timeout_us")?,
             reconnect: Reconnect::take(params)?,
         })
     }
@@ -145,6 +173,16 @@ async fn attach(context: Arc<Context>, request: Attach) -> RpcResult<Vec<String>
     }
     if let Some(queues) = request.num_io_queues {
         controller.num_io_queues = queues;
+    }
+    controller.io_queue_size = request.io_queue_size;
+    if let Some(id) = request.hostid {
+        controller.hostid = id;
+    }
+    if let Some(ms) = request.keep_alive_timeout_ms {
+        controller.keep_alive_timeout_ms = ms;
+    }
+    if let Some(us) = request.timeout_us {
+        controller.timeout_us = us;
     }
     request.reconnect.apply(&mut controller);
     let (multipath, policy) = (request.multipath, MultipathPolicy::default());

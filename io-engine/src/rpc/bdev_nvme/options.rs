@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
+use serde_json::{Map, Value};
 use spdk_rs::nvme::controller::{ControllerOptions, TimeoutAction};
 
 use crate::core::HostIdentity;
@@ -50,6 +51,23 @@ impl Defaults {
         let mut options = ControllerOptions::new(&host.nqn, host.id);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).apply(&mut options);
         options
+    }
+
+    /// What was set, as parameters of `bdev_nvme_set_options`.
+    pub(in crate::rpc) fn set(&self) -> Map<String, Value> {
+        let now = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Reconnect { loss, delay, fast } = now.reconnect;
+        let all: [(&str, Option<Value>); 8] = [
+            ("action_on_timeout", now.action_on_timeout.map(|action| action.name().into())),
+            ("timeout_us", now.timeout_us.map(Value::from)),
+            ("timeout_admin_us", now.timeout_admin_us.map(Value::from)),
+            ("keep_alive_timeout_ms", now.keep_alive_timeout_ms.map(Value::from)),
+            ("transport_retry_count", now.transport_retry_count.map(Value::from)),
+            ("ctrlr_loss_timeout_sec", loss.map(Value::from)),
+            ("reconnect_delay_sec", delay.map(Value::from)),
+            ("fast_io_fail_timeout_sec", fast.map(Value::from)),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
 }
 
@@ -142,7 +160,8 @@ const NOTHING: &[Def] = &[
     only("nvme_error_stat", "false", "errors are counted by kind in bdev_get_iostat"),
     only("io_path_stat", "false", "paths are not counted one by one"),
     only("allow_accel_sequence", "false", "there is no acceleration framework"),
-    only("enable_flush", "true", "flushes are always sent"),
+    optional("enable_flush", Kind::Bool, "Flushes are always sent, whatever it says.")
+        .or_bool(true),
     only("rdma_srq_size", "0", NO_RDMA),
     only("rdma_max_cq_size", "0", NO_RDMA),
     only("rdma_cm_event_timeout_ms", "0", NO_RDMA),
@@ -203,6 +222,8 @@ impl Request for Changes {
     ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        // SPDK's tools always say something; a flush that is not sent would be a lie.
+        let _: bool = params.required("enable_flush")?;
         Ok(Self {
             action_on_timeout: params.optional_choice("action_on_timeout", &ACTIONS)?,
             timeout_us: params.optional("timeout_us")?,

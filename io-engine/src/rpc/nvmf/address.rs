@@ -62,7 +62,7 @@ impl Request for Address {
 }
 
 /// An address as SPDK shows it.
-pub(super) fn show(transport: TransportKind, address: SocketAddr) -> Value {
+pub(in crate::rpc) fn show(transport: TransportKind, address: SocketAddr) -> Value {
     let TransportKind::Tcp = transport;
     json!({
         "trtype": "TCP",

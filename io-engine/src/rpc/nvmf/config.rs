@@ -77,6 +77,8 @@ impl Request for SetConfig {
             "\"match_any\"",
             "a host is shown every subsystem that it may connect to",
         ),
+        not_done("discovery_filters", "a host is shown every subsystem that it may connect to"),
+        not_done("dup_host_policy", "a host may connect as often as it likes"),
         not_done("poll_groups_mask", "connections are spread over all reactors"),
         not_done("dhchap_digests", NO_AUTHENTICATION),
         not_done("dhchap_dhgroups", NO_AUTHENTICATION),

@@ -22,6 +22,8 @@ use serde_json::Value;
 use spdk_rs::nvmf::subsystem::{Nqn, Subsystem};
 use spdk_rs::nvmf::target::{NvmfError, NvmfErrorKind, Target};
 
+pub(in crate::rpc) use self::address::show as show_address;
+pub(in crate::rpc) use self::namespace::to_hex;
 use super::errors::{RpcResult, with_causes};
 use super::params::def::{form, optional, required};
 use super::params::{Def, Defs, Kind, Param, ParamError, Params, Request};

@@ -49,7 +49,7 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 /// Upper-case hexadecimal digits, as SPDK writes identifiers.
-pub(super) fn to_hex(bytes: &[u8]) -> String {
+pub(in crate::rpc) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
@@ -146,6 +146,9 @@ impl Request for Add {
 async fn add(context: Arc<Context>, request: Add) -> RpcResult<u32> {
     let subsystem = request.subsystem.find(&context)?;
     let namespace = request.namespace;
+    if let Some(file) = &namespace.ptpl_file {
+        context.roots().check(file)?;
+    }
     let bdev = context.engine()?.registry().find(&namespace.bdev_name.0);
     let bdev = bdev.map_err(|error| {
         codes::invalid_params(format!("Invalid parameters: `bdev_name`: {error}"))

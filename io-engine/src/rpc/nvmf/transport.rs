@@ -25,6 +25,8 @@ const AQ_DEPTH: u32 = 32;
 const MS_MAX: i128 = 86_400_000;
 /// Why nothing is hidden from hosts.
 const HIDDEN: &str = "what the devices can do is what hosts are told";
+/// Why caches of buffers have no size.
+const CACHES: &str = "every reactor has caches of its own for buffers";
 /// Why there is no option of RDMA.
 const NO_RDMA: &str = "it is an option of RDMA, and there is TCP only";
 /// Why there is no option of vfio-user.
@@ -91,6 +93,12 @@ const OPTIONS: &[Def] = &[
     )
     .or_int(0),
     optional(
+        "disable_command_passthru",
+        Kind::Bool,
+        "Commands of a vendor are not passed on to a device, whatever it says.",
+    )
+    .or_bool(true),
+    optional(
         "association_timeout",
         int(0, MS_MAX),
         "How long a controller outlives its connection, in milliseconds (120000); the same for \
@@ -102,32 +110,32 @@ const OPTIONS: &[Def] = &[
 /// and why there is no other.
 const NOTHING: &[Def] = &[
     only("max_aq_depth", "32", "an admin queue has as many entries"),
-    not_done("buf_cache_size", "every reactor has caches of its own for buffers"),
+    not_done("buf_cache_size", CACHES),
     only("dif_insert_or_strip", "false", "blocks carry no metadata"),
     not_done("abort_timeout_sec", "an abort does not wait: it is answered at once"),
     not_done("control_msg_num", "what controls a connection needs no buffers of a pool"),
     not_done("acceptor_poll_rate", "connections are not polled for: they are told of"),
-    only(
-        "disable_command_passthru",
-        "true",
-        "commands of a vendor are never passed on to a device",
-    ),
     not_done("kas", "the granularity of keep-alive is fixed"),
     only("min_kato", "0", "a host may choose any keep-alive time-out"),
     only("masked_oncs", "[]", HIDDEN),
     only("masked_fuses", "[]", HIDDEN),
     not_done("max_srq_depth", NO_RDMA),
-    not_done("no_srq", NO_RDMA),
-    not_done("no_wr_batching", NO_RDMA),
+    not_done("num_cqe", NO_RDMA),
+    not_done("iobuf_small_cache_size", CACHES),
+    not_done("iobuf_large_cache_size", CACHES),
+    only("no_srq", "false", NO_RDMA),
+    only("no_wr_batching", "false", NO_RDMA),
     not_done("acceptor_backlog", NO_RDMA),
     not_done("data_wr_pool_size", NO_RDMA),
-    not_done("disable_mappable_bar0", NO_VFIO_USER),
-    not_done("disable_adaptive_irq", NO_VFIO_USER),
-    not_done("disable_shadow_doorbells", NO_VFIO_USER),
-    not_done("disable_compare", NO_VFIO_USER),
+    only("disable_mappable_bar0", "false", NO_VFIO_USER),
+    only("disable_adaptive_irq", "false", NO_VFIO_USER),
+    only("disable_shadow_doorbells", "false", NO_VFIO_USER),
+    only("disable_compare", "false", NO_VFIO_USER),
 ];
 
 fn take_options(params: &Params<'_>) -> Result<TcpOptions, ParamError> {
+    // SPDK's tools always say something, and the engine does the same in either case.
+    let _: bool = params.required("disable_command_passthru")?;
     let io_bytes_max = params.required("max_io_size")?;
     let defaults = TcpOptions::default();
     // The unit is never more than the whole.

@@ -59,6 +59,8 @@ impl Following {
         DiscoveryInfo {
             name: self.name.clone(),
             trid: self.controller.trid.clone(),
+            options: self.options.controller.clone(),
+            attached: self.lock().attached.values().cloned().collect(),
             entries: self.lock().entries.clone(),
             trouble: self.controller.trouble(),
         }

@@ -17,12 +17,14 @@ pub use bdev_list::BdevList;
 pub use env::CoresError;
 pub use exit::ExitCode;
 pub use export::ExportArgs;
+pub use http::HttpArgs;
 pub use log::{LogArgs, LogError, LogFormat};
 
 mod bdev_list;
 mod env;
 pub mod exit;
 mod export;
+mod http;
 mod log;
 pub mod remote;
 #[cfg(test)]
@@ -140,6 +142,9 @@ pub struct DaemonArgs {
     /// Block device to create at start, as a URI; may be repeated
     #[arg(long, value_name = "URI", value_parser = BdevUri::parse)]
     pub bdev: Vec<BdevUri>,
+    /// HTTP.
+    #[command(flatten)]
+    pub http: HttpArgs,
     /// Logging.
     #[command(flatten)]
     pub log: LogArgs,

@@ -12,6 +12,7 @@
 mod error;
 mod export;
 mod flush;
+mod http;
 mod panics;
 mod report;
 mod signals;
@@ -20,6 +21,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use jsonrpc::http::HttpOptions;
 use jsonrpc::{Limits, Server};
 use spdk_rs::env::cpu;
 use tracing::Level;
@@ -32,6 +34,7 @@ use crate::rpc::{self, Context};
 use crate::subsys::Config;
 pub use error::DaemonError;
 use flush::Unflushed;
+use http::Http;
 use signals::Signals;
 
 /// Runs the daemon until it is asked to end.
@@ -78,6 +81,7 @@ struct Plan<'a> {
     config: Option<Config>,
     /// The devices of the command line: the URI, and what makes it.
     devices: Vec<(String, Box<dyn Factory>)>,
+    http: Option<HttpOptions>,
     /// What is exported from the first moment on, beside the configuration.
     export: Option<&'a ExportArgs>,
 }
@@ -104,10 +108,11 @@ impl<'a> Plan<'a> {
             }
         };
         let devices = args.bdev.iter().map(plan).collect::<Result<_, _>>()?;
-        Ok(Self { args, options, config, devices, export })
+        let http = http::plan(&args.http)?;
+        Ok(Self { args, options, config, devices, http, export })
     }
 
-    fn run(self) -> Result<ExitCode, DaemonError> {
+    fn run(mut self) -> Result<ExitCode, DaemonError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -117,8 +122,13 @@ impl<'a> Plan<'a> {
             runtime.block_on(async { Signals::listen() }).map_err(DaemonError::Management)?;
         let context = Context::new();
         let module = rpc::module(&context);
-        let bind = |path| Server::bind(path, module, Limits::default());
+        let bind = |path| Server::bind(path, module.clone(), Limits::default());
         let server = self.socket().map(bind).transpose()?;
+        let rpc_stats = server.as_ref().map(Server::stats);
+        let http = self.http.take();
+        let http =
+            http.map(|http| Http::start(http, &runtime, &context, module.clone(), rpc_stats));
+        let http = http.transpose()?;
         let engine = Engine::start(&self.options)?;
         context.set_engine(Arc::clone(&engine));
         let mut asked_to_end = signals.clone();
@@ -138,10 +148,11 @@ impl<'a> Plan<'a> {
         };
         if made {
             report::print(&engine, &self.options, self.args.env.no_huge);
+            http.iter().for_each(Http::open);
         }
 
         let unflushed = Unflushed::default();
-        let served = serve(server, &signals, &context, &engine, &unflushed);
+        let served = serve((server, http), &signals, &context, &engine, &unflushed);
         let outcome = runtime.block_on(served);
         signals.close();
         match outcome {
@@ -200,7 +211,7 @@ impl<'a> Plan<'a> {
 /// Answers requests until a signal comes, and then ends what there is: the target before the
 /// devices that it exports.
 async fn serve(
-    server: Option<Server>,
+    (server, http): (Option<Server>, Option<Http>),
     signals: &Signals,
     context: &Context,
     engine: &Engine,
@@ -208,13 +219,20 @@ async fn serve(
 ) -> Outcome {
     let (mut first, mut second) = (signals.clone(), signals.clone());
     let work = async {
+        let end = async {
+            first.received(1).await;
+            http.iter().for_each(Http::close);
+        };
         let served = match server {
-            Some(server) => server.run(async { first.received(1).await }).await,
+            Some(server) => server.run(end).await,
             None => {
-                first.received(1).await;
+                end.await;
                 Ok(())
             }
         };
+        if let Some(http) = http {
+            http.end().await;
+        }
         context.nvmf().stop().await;
         flush::end_devices(engine, unflushed).await?;
         Ok(served?)

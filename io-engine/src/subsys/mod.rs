@@ -1,6 +1,8 @@
-//! What stands between the daemon and its parts: the configuration file, and the NVMe-oF target.
+//! What stands between the daemon and its parts: the configuration file, the NVMe-oF target, and the
+//! metrics.
 
 pub mod config;
+pub mod metrics;
 pub mod nvmf;
 
 pub use config::{Config, ConfigError};

@@ -4,6 +4,7 @@ mod blocks;
 mod fabric;
 mod files;
 mod harness;
+mod http;
 mod lifecycle;
 mod methods;
 mod nvme;

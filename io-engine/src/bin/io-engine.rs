@@ -16,6 +16,7 @@ fn main() -> std::process::ExitCode {
         Ok(Invocation::Export(args)) => daemon::export(&args),
         Ok(Invocation::Rpc(args)) => remote::rpc(&args),
         Ok(Invocation::Bdev(args)) => remote::bdev(&args),
+        Ok(Invocation::Client(command)) => command.run(),
         Err(error) => exit::usage(&error),
     };
     code.into()

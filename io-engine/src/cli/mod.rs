@@ -17,18 +17,24 @@ pub use bdev_list::BdevList;
 pub use env::CoresError;
 pub use exit::ExitCode;
 pub use export::ExportArgs;
+pub use generate::{CompletionsArgs, ManArgs};
 pub use http::HttpArgs;
 pub use log::{LogArgs, LogError, LogFormat};
+pub use manage::{EventsArgs, InjectArgs, NvmfArgs, PoolArgs, StatsArgs, VolArgs};
+pub use top::TopArgs;
 
 mod bdev_list;
 mod env;
 pub mod exit;
 mod export;
+mod generate;
 mod http;
 mod log;
+pub mod manage;
 pub mod remote;
 #[cfg(test)]
 mod tests;
+mod top;
 
 /// Where the daemon listens for JSON-RPC unless told otherwise; SPDK's path, so that its tools
 /// find it.
@@ -63,6 +69,49 @@ enum Command {
     Rpc(RpcArgs),
     /// List, create or destroy block devices of a running daemon
     Bdev(BdevArgs),
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// Sub-commands that do their work in this module.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Manage pools of a running daemon
+    Pool(PoolArgs),
+    /// Manage volumes, snapshots and clones of a running daemon
+    Vol(VolArgs),
+    /// Manage the NVMe-oF target of a running daemon
+    Nvmf(NvmfArgs),
+    /// Inject faults into the devices of a running daemon
+    Inject(InjectArgs),
+    /// Show what a running daemon has counted
+    Stats(StatsArgs),
+    /// Show what has happened in a running daemon
+    Events(EventsArgs),
+    /// Show the load of a running daemon, live
+    Top(TopArgs),
+    /// Print a script that completes command lines in a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
+}
+
+impl ClientCommand {
+    /// Does what the command says.
+    #[must_use]
+    pub fn run(&self) -> ExitCode {
+        match self {
+            Self::Pool(args) => manage::pool(args),
+            Self::Vol(args) => manage::vol(args),
+            Self::Nvmf(args) => manage::nvmf(args),
+            Self::Inject(args) => manage::inject(args),
+            Self::Stats(args) => manage::stats(args),
+            Self::Events(args) => manage::events(args),
+            Self::Top(args) => top::run(args),
+            Self::Completions(args) => generate::completions(args),
+            Self::Man(args) => generate::man(args),
+        }
+    }
 }
 
 /// What the binary was asked to do.
@@ -78,6 +127,8 @@ pub enum Invocation {
     Rpc(RpcArgs),
     /// Manage devices of a running daemon.
     Bdev(BdevArgs),
+    /// Anything else that needs no engine in this process.
+    Client(ClientCommand),
 }
 
 impl Invocation {
@@ -97,6 +148,7 @@ impl Invocation {
             Some(Command::Export(args)) => Self::Export(args),
             Some(Command::Rpc(args)) => Self::Rpc(args),
             Some(Command::Bdev(args)) => Self::Bdev(args),
+            Some(Command::Client(command)) => Self::Client(command),
         };
         match &invocation {
             Self::Daemon(args) => args.env.check(None)?,
@@ -106,7 +158,7 @@ impl Invocation {
                 args.check().map_err(|error| refuse(perf, ErrorKind::ArgumentConflict, error))?;
             }
             Self::Export(args) => args.env.check(Some("export"))?,
-            Self::Rpc(_) | Self::Bdev(_) => {}
+            Self::Rpc(_) | Self::Bdev(_) | Self::Client(_) => {}
         }
         Ok(invocation)
     }
@@ -205,7 +257,7 @@ pub enum PollMode {
 #[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
     /// The socket of the daemon
-    #[arg(short, long, value_name = "PATH", default_value = RPC_SOCKET_DEFAULT,
+    #[arg(short, long, value_name = "PATH", default_value = RPC_SOCKET_DEFAULT, global = true,
           value_hint = ValueHint::FilePath)]
     pub rpc_socket: PathBuf,
 }

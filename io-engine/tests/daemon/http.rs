@@ -189,10 +189,14 @@ fn every_part_of_the_engine_has_metrics() {
         daemon.call("block_write", json!({ "name": "b", "block": blocks[0], "data": data }));
     }
     let nqn = "nqn.2016-06.io.spdk:m";
+    // The initiator is in the same process, and would find the volume's own taken.
+    let uuid = "0d1f4ec4-66cb-4c3e-9a4b-0d6a4c3f1c11";
     daemon.call("nvmf_create_transport", json!({ "trtype": "TCP" }));
     daemon.call("nvmf_create_subsystem", json!({ "nqn": nqn, "allow_any_host": true }));
-    daemon
-        .call("nvmf_subsystem_add_ns", json!({ "nqn": nqn, "namespace": { "bdev_name": "p/v" } }));
+    daemon.call(
+        "nvmf_subsystem_add_ns",
+        json!({ "nqn": nqn, "namespace": { "bdev_name": "p/v", "uuid": uuid } }),
+    );
     let listen = json!({ "trtype": "TCP", "traddr": "127.0.0.1", "trsvcid": "0" });
     daemon.call("nvmf_subsystem_add_listener", json!({ "nqn": nqn, "listen_address": listen }));
     let listeners = daemon.call("nvmf_subsystem_get_listeners", json!({ "nqn": nqn }));

@@ -1,6 +1,7 @@
 //! The daemon as its users meet it: the real binary, real sockets, real signals.
 
 mod blocks;
+mod cli;
 mod fabric;
 mod files;
 mod harness;

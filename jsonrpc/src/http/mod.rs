@@ -154,6 +154,7 @@ impl HttpServer {
         let listener = StdListener::bind(address).map_err(failed("listen"))?;
         listener.set_nonblocking(true).map_err(failed("watch the socket"))?;
         let address = listener.local_addr().map_err(failed("tell the port"))?;
+        tracing::info!(%address, "the HTTP server listens");
         Ok(Self { listener, address, options, stats: Arc::default() })
     }
 
@@ -191,7 +192,6 @@ impl HttpServer {
             action: "watch the socket",
             source,
         })?;
-        tracing::info!(%address, "the HTTP server listens");
         let (stop, stopped) = watch::channel(false);
         // Ends the WebSockets, which outlive the connections that they come from.
         let (sessions_stop, sessions) = stop_channel();

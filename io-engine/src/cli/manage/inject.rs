@@ -26,12 +26,12 @@ pub enum InjectCommand {
         /// Its number
         id: u64,
     },
-    /// Let I/Os go on that an injection holds
+    /// Let the I/Os go on that an injection holds, and print how many they were
     Release {
         /// Its number
         id: u64,
     },
-    /// End all injections
+    /// End all injections, and print how many they were
     Clear {
         /// Only those of this device
         device: Option<String>,
@@ -42,9 +42,9 @@ impl Manage for InjectCommand {
     fn call(&self) -> Call {
         match self {
             Self::List { device } => Call::new("fault_injection_list", Show::List(INJECTIONS))
-                .with_some("name", device.as_deref()),
+                .with_some("device", device.as_deref()),
             Self::Add { uri } => {
-                Call::new("fault_injection_create", Show::Plain).with("uri", uri.as_str())
+                Call::new("fault_injection_create", Show::Facts).with("uri", uri.as_str())
             }
             Self::Remove { id } => {
                 Call::new("fault_injection_remove", Show::Nothing).with("id", *id)
@@ -52,9 +52,8 @@ impl Manage for InjectCommand {
             Self::Release { id } => {
                 Call::new("fault_injection_release", Show::Plain).with("id", *id)
             }
-            Self::Clear { device } => {
-                Call::new("fault_injection_clear", Show::Plain).with_some("name", device.as_deref())
-            }
+            Self::Clear { device } => Call::new("fault_injection_clear", Show::Plain)
+                .with_some("device", device.as_deref()),
         }
     }
 }

@@ -76,6 +76,12 @@ impl Row {
     }
 }
 
+/// Whether a family says something of a kind of I/O: a flush or a reset covers a device, and its
+/// blocks are no amount of data.
+fn counts(family: &str, op: &str) -> bool {
+    !(family.ends_with("_bytes_total") && ["flush", "reset", "abort"].contains(&op))
+}
+
 pub(super) fn write(out: &mut Exposition, registry: &Registry) {
     let row = |bdev: Arc<Bdev>| {
         let channels = bdev.channel_stats();
@@ -102,7 +108,7 @@ pub(super) fn write(out: &mut Exposition, registry: &Registry) {
     for (name, kind, help, value) in COLUMNS {
         let mut family = out.family(name, *kind, help);
         for row in &rows {
-            for (op, stats) in row.kinds(&row.stats) {
+            for (op, stats) in row.kinds(&row.stats).filter(|(op, _)| counts(name, op)) {
                 family.sample(&[("bdev", row.bdev.name()), ("op", op)], value(stats));
             }
         }
@@ -133,7 +139,9 @@ fn write_channels(out: &mut Exposition, rows: &[Row]) {
         let mut family = out.family(name, Kind::Counter, help);
         for row in rows {
             for (core, stats) in &row.channels {
-                for (op, stats) in row.kinds(stats).filter(|(_, op)| op.ops != 0) {
+                for (op, stats) in
+                    row.kinds(stats).filter(|(op, of)| of.ops != 0 && counts(name, op))
+                {
                     let labels = [("bdev", row.bdev.name()), ("core", core.as_str()), ("op", op)];
                     family.sample(&labels, value(stats));
                 }

@@ -3,7 +3,7 @@
 const SVG = 'http://www.w3.org/2000/svg';
 const WIDTH = 460;
 const HEIGHT = 170;
-const MARGIN = { left: 58, right: 8, top: 12, bottom: 20 };
+const MARGIN = { left: 66, right: 8, top: 12, bottom: 20 };
 
 // A number in short: 1234567 is 1.23M.
 function short(value, units, step) {
@@ -21,7 +21,7 @@ const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 
 const PLOTS = [
   { id: 'plot-iops', title: 'I/Os per second', figure: 'iops', show: count },
-  { id: 'plot-throughput', title: 'Throughput', figure: 'throughput', show: rateOfBytes },
+  { id: 'plot-throughput', title: 'Throughput', figure: 'throughput', show: rateOfBytes, step: 1024 },
   { id: 'plot-latency', title: 'Mean latency', figure: 'latency', show: duration },
 ];
 
@@ -32,16 +32,19 @@ function shape(name, attributes, parent) {
   return made;
 }
 
-// The next of 1, 2, 5 times a power of ten that is not below a value.
-function ceiling(value) {
+// The next of 1, 2, 5 times a power of ten that is not below a value, in the unit that it is shown
+// in: units are `step` apart.
+function ceiling(value, step) {
   if (!(value > 0)) return 1;
-  const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((top) => top >= value);
+  let unit = 1;
+  while (step === 1024 && value >= unit * step) unit *= step;
+  const power = 10 ** Math.floor(Math.log10(value / unit)) * unit;
+  return [1, 2, 5, 10].map((times) => times * power).find((top) => top >= value);
 }
 
 class Plot {
-  constructor({ id, title, figure, show }) {
-    Object.assign(this, { figure, show, points: [], at: null });
+  constructor({ id, title, figure, show, step }) {
+    Object.assign(this, { figure, show, step, points: [], at: null });
     this.root = document.getElementById(id);
     const caption = document.createElement('figcaption');
     this.legend = document.createElement('span');
@@ -79,7 +82,7 @@ class Plot {
     svg.setAttribute('viewBox', `0 0 ${width} ${HEIGHT}`);
     const value = (point, kind) => point[kind][figure];
     const values = points.flatMap((point) => [value(point, 'read'), value(point, 'write')]);
-    const top = ceiling(Math.max(0, ...values.filter((one) => one !== null)));
+    const top = ceiling(Math.max(0, ...values.filter((one) => one !== null)), this.step);
     const x = (index) => MARGIN.left
       + ((POINTS - points.length + index) / (POINTS - 1)) * (width - MARGIN.left - MARGIN.right);
     const y = (one) => HEIGHT - MARGIN.bottom - (one / top) * (HEIGHT - MARGIN.top - MARGIN.bottom);

@@ -26,6 +26,8 @@ pub struct Engine {
     registry: Arc<Registry>,
     nvme: Arc<NvmeDriver>,
     pools: PoolManager,
+    #[cfg(feature = "fault-injection")]
+    faults: super::fault_injection::FaultInjections,
     host: HostIdentity,
 }
 
@@ -42,7 +44,15 @@ impl Engine {
         let registry = Registry::new();
         let nvme = NvmeDriver::new(&registry, runtime.reactors());
         let pools = PoolManager::new(&registry, runtime.reactors());
-        Ok(Arc::new(Self { runtime, registry, nvme, pools, host: HostIdentity::random() }))
+        Ok(Arc::new(Self {
+            #[cfg(feature = "fault-injection")]
+            faults: super::fault_injection::FaultInjections::new(&registry, runtime.reactors()),
+            runtime,
+            registry,
+            nvme,
+            pools,
+            host: HostIdentity::random(),
+        }))
     }
 
     /// The reactors.
@@ -73,6 +83,13 @@ impl Engine {
     #[must_use]
     pub fn pools(&self) -> &PoolManager {
         &self.pools
+    }
+
+    /// The faults that are injected.
+    #[cfg(feature = "fault-injection")]
+    #[must_use]
+    pub fn faults(&self) -> &super::fault_injection::FaultInjections {
+        &self.faults
     }
 
     /// Who the engine is to NVMe-oF targets unless told otherwise; another one at every start.

@@ -11,6 +11,8 @@
 mod block_device;
 mod engine;
 mod error;
+#[cfg(feature = "fault-injection")]
+pub mod fault_injection;
 mod host;
 mod over_bdev;
 

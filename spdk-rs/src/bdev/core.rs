@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::buf::IoBuf;
 use super::channel::{Channel, Gate};
 use super::consumer::IoCompletion;
+use super::interceptor::Notice;
 use super::io::{BdevIo, IoFlags};
 use super::slot::{Done, IoSlot, Slab, SlotList, State};
 use super::{Bdev, IoType, split};
@@ -143,8 +144,8 @@ impl BdevCore {
         let status = fields.status;
         match fields.take_done() {
             Done::Future => {
-                // What the layer does itself to emulate an I/O is a part of that I/O.
-                if !fields.flags.contains(IoFlags::INTERNAL) {
+                // What is done for another I/O of this device is a part of that one.
+                if !fields.flags.intersects(IoFlags::INTERNAL | IoFlags::BELOW) {
                     Self::count(channel, fields, latency_ticks);
                 }
                 fields.state = State::Ready;
@@ -157,6 +158,18 @@ impl BdevCore {
                 // SAFETY: a part has no buffers of its own, and nobody else knows its slot.
                 unsafe { self.slab.put(slot) };
                 split::part_done(channel, parent, status);
+            }
+            Done::Upper(upper) => {
+                Self::count(channel, fields, latency_ticks);
+                let result = has_result(fields.kind).then_some(fields.argument);
+                // SAFETY: it has no buffers of its own, and nobody else knows its slot.
+                unsafe { self.slab.put(slot) };
+                // SAFETY: the token of the I/O above was given up for this one.
+                let mut io = unsafe { BdevIo::from_slot(upper) };
+                if let Some(result) = result {
+                    io.set_result(result);
+                }
+                io.complete(status);
             }
             Done::Consumer(_) | Done::Nobody => {
                 Self::count(channel, fields, latency_ticks);
@@ -318,6 +331,11 @@ impl Source for BdevCore {
         let mut all = 0;
         self.active.each(|channel| all += channel.outstanding.get());
         all
+    }
+
+    fn end(&self) {
+        // What interceptors keep would never end by itself.
+        self.active.each(|channel| channel.tell(None, Notice::Abandon));
     }
 
     fn rest(&self) -> Rest {

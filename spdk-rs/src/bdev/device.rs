@@ -12,7 +12,7 @@ use super::channel::Channel;
 use super::claim::Claims;
 use super::core::BdevCore;
 use super::events::{DeviceEvent, EventListener};
-use super::interceptor::InterceptorFactory;
+use super::interceptor::{InterceptorFactory, Notice};
 use super::stats::{ChannelCounters, IoStats};
 use super::{BdevOps, IoType, IoTypes};
 use crate::reactor::ReactorHandle;
@@ -235,7 +235,12 @@ impl Bdev {
         id
     }
 
-    /// Removes the interceptors of an id; I/O that they hold stays theirs to end.
+    /// Tells the interceptors of an id on every core what is to become of what they keep.
+    pub async fn tell_interceptors(self: &Arc<Self>, id: u64, notice: Notice) {
+        self.on_channels(move |channel| channel.tell(Some(id), notice)).await;
+    }
+
+    /// Removes the interceptors of an id; they are told to let go what they keep.
     pub async fn remove_interceptor(self: &Arc<Self>, id: u64) {
         self.lock().interceptors.retain(|(own, _)| *own != id);
         self.on_channels(move |channel| channel.remove_interceptor(id)).await;

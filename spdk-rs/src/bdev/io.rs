@@ -23,6 +23,12 @@ bitflags::bitflags! {
         /// A read without a buffer: the device lends its own memory, see [`super::Lent`]. Only
         /// where [`super::IoHandle::lends`] says so.
         const LEND = 1 << 1;
+        /// An interceptor has it. Set and cleared by the block device layer.
+        const KEPT = 1 << 4;
+        /// An interceptor keeps it that was shown its completion. As [`IoFlags::KEPT`].
+        const ENDED = 1 << 5;
+        /// Made by an interceptor: those above it do not see it, see [`super::Below`].
+        const BELOW = 1 << 6;
         /// Made by the block device layer itself: passes locks that hold others back.
         const INTERNAL = 1 << 7;
     }

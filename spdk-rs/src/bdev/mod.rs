@@ -10,15 +10,18 @@
 //! * buffers belong to the I/O from submission to completion, whoever has lost interest meanwhile;
 //! * an I/O costs no allocation, no lock and no atomic read-modify-write on the straight path.
 
+mod below;
 mod buf;
 mod channel;
 mod claim;
 mod consumer;
 mod core;
+mod delayed;
 mod desc;
 mod device;
 mod emulate;
 mod events;
+mod forward;
 mod future;
 mod handle;
 mod interceptor;
@@ -35,16 +38,18 @@ mod stats;
 mod tests;
 
 pub use self::core::BdevCore;
+pub use below::{Below, Performing};
 pub use buf::{IoBuf, SgList};
 pub use channel::Channel;
 pub use claim::{ClaimError, ClaimKind};
 pub use consumer::{IoCompletion, IoConsumer, Refused};
+pub use delayed::{DelayQueue, KeptList, Then};
 pub use desc::{BdevDesc, OpenMode};
 pub use device::{Bdev, BdevInfo, IoLimits};
 pub use events::{DeviceEvent, EventListener};
 pub use future::IoFuture;
 pub use handle::{IoHandle, IoRequest};
-pub use interceptor::{Interceptor, InterceptorFactory};
+pub use interceptor::{Interceptor, InterceptorFactory, Notice};
 pub use io::{BdevIo, IoFlags, IoList};
 pub use io_type::{IoType, IoTypes};
 pub use lent::{LendPool, Lent};

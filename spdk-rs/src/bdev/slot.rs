@@ -31,6 +31,8 @@ pub(super) enum Done {
     Future,
     /// The I/O that this one is a part of.
     Parent(NonNull<IoSlot>),
+    /// The I/O of a device above that this one does.
+    Upper(NonNull<IoSlot>),
 }
 
 /// How far an I/O that is split into parts has come.
@@ -68,6 +70,8 @@ pub(super) struct IoSlot {
     /// Interceptors that have seen the submission and not the completion.
     pub(super) seen: u8,
     pub(super) status: NvmeStatus,
+    /// The interceptors above the one that made the I/O; only set with [`IoFlags::BELOW`].
+    pub(super) above: u8,
     pub(super) generation: u32,
     pub(super) offset_blocks: u64,
     pub(super) num_blocks: u64,
@@ -227,6 +231,7 @@ impl IoSlot {
             state: State::Held,
             seen: 0,
             status: NvmeStatus::SUCCESS,
+            above: 0,
             generation: 0,
             offset_blocks: 0,
             num_blocks: 0,

@@ -17,6 +17,7 @@ fn main() -> std::process::ExitCode {
         Ok(Invocation::Rpc(args)) => remote::rpc(&args),
         Ok(Invocation::Bdev(args)) => remote::bdev(&args),
         Ok(Invocation::Config(args)) => config(&args),
+        Ok(Invocation::Client(command)) => command.run(),
         Err(error) => exit::usage(&error),
     };
     code.into()

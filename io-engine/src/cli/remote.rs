@@ -59,7 +59,12 @@ pub(super) fn call(
     params: Option<Value>,
 ) -> Result<Value, ExitCode> {
     let result = blocking::call(&client.rpc_socket, method, params, DEFAULT_TIMEOUT);
-    result.map_err(|error| match &error {
+    result.map_err(|error| answered(method, &error))
+}
+
+/// Says why a call failed, and gives the code to end with.
+pub(super) fn answered(method: &str, error: &ClientError) -> ExitCode {
+    match error {
         ClientError::Rpc { code, message, data } => {
             let data = data.as_ref().map_or_else(String::new, |data| format!(": {data}"));
             fail(ExitCode::Refused, &format!("{method}: {message}{data} (code {code})"))
@@ -68,7 +73,7 @@ pub(super) fn call(
         | ClientError::Denied { .. }
         | ClientError::Timeout { .. } => fail(ExitCode::Unreachable, &error.to_string()),
         _ => fail(ExitCode::Failure, &error.to_string()),
-    })
+    }
 }
 
 /// Prints a result. A reader that has gone (`| head`) is no failure.

@@ -12,6 +12,7 @@
 mod error;
 mod export;
 mod flush;
+mod http;
 mod panics;
 mod report;
 mod signals;
@@ -21,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jsonrpc::Server;
+use jsonrpc::http::HttpOptions;
 use spdk_rs::env::cpu;
 use tracing::Level;
 
@@ -32,6 +34,7 @@ use crate::rpc::{self, Context};
 use crate::subsys::{self, Config};
 pub use error::DaemonError;
 use flush::Unflushed;
+use http::Http;
 use signals::Signals;
 
 /// Runs the daemon until it is asked to end.
@@ -78,6 +81,7 @@ struct Plan<'a> {
     config: Option<Config>,
     /// The devices of the command line: the URI, and what makes it.
     devices: Vec<(String, Box<dyn Factory>)>,
+    http: Option<HttpOptions>,
     /// What is exported from the first moment on, beside the configuration.
     export: Option<&'a ExportArgs>,
 }
@@ -104,10 +108,11 @@ impl<'a> Plan<'a> {
             }
         };
         let devices = args.bdev.iter().map(plan).collect::<Result<_, _>>()?;
-        Ok(Self { args, options, config, devices, export })
+        let http = http::plan(&args.http)?;
+        Ok(Self { args, options, config, devices, http, export })
     }
 
-    fn run(self) -> Result<ExitCode, DaemonError> {
+    fn run(mut self) -> Result<ExitCode, DaemonError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -121,13 +126,18 @@ impl<'a> Plan<'a> {
             let confined = context.roots().confine(dir);
             confined.map_err(|source| DaemonError::Root { dir: dir.clone(), source })?;
         }
-        let bind = |path| Server::bind(path, module, self.args.rpc.limits());
+        let bind = |path| Server::bind(path, module.clone(), self.args.rpc.limits());
         let server = self.socket().map(bind).transpose()?;
+        let rpc_stats = server.as_ref().map(Server::stats);
+        let http = self.http.take();
+        let http =
+            http.map(|http| Http::start(http, &runtime, &context, module.clone(), rpc_stats));
+        let http = http.transpose()?;
         let engine = Engine::start(&self.options)?;
         context.set_engine(Arc::clone(&engine));
         runtime.spawn(subsys::hot_removal(&engine));
         if self.args.rpc.wait_for_rpc {
-            return self.serve_held(runtime, server, signals, context, engine);
+            return self.serve_held(runtime, (server, http), signals, context, engine);
         }
         let mut asked_to_end = signals.clone();
         let made = runtime.block_on(async {
@@ -146,10 +156,11 @@ impl<'a> Plan<'a> {
         };
         if made {
             report::print(&engine, &self.options, self.args.env.no_huge);
+            http.iter().for_each(|http| http.opener()());
         }
 
         let unflushed = Unflushed::default();
-        let served = serve(server, &signals, &context, &engine, &unflushed);
+        let served = serve((server, http), &signals, &context, &engine, &unflushed);
         let outcome = runtime.block_on(served);
         end(outcome, runtime, signals, context, engine, &unflushed)
     }
@@ -159,7 +170,7 @@ impl<'a> Plan<'a> {
     fn serve_held(
         &self,
         runtime: tokio::runtime::Runtime,
-        server: Option<Server>,
+        (server, http): (Option<Server>, Option<Http>),
         signals: Signals,
         context: Arc<Context>,
         engine: Arc<Engine>,
@@ -167,16 +178,18 @@ impl<'a> Plan<'a> {
         context.phase().hold();
         tracing::info!("waiting for framework_start_init");
         let unflushed = Unflushed::default();
+        let opener = http.as_ref().map(Http::opener);
         let outcome = runtime.block_on(async {
             let start = async {
                 context.phase().begun().await;
                 self.make_devices(&context, &engine).await?;
                 report::print(&engine, &self.options, self.args.env.no_huge);
                 context.phase().done();
+                opener.into_iter().for_each(|open| open());
                 Ok::<(), DaemonError>(())
             };
             tokio::select! {
-                outcome = serve(server, &signals, &context, &engine, &unflushed) => Ok(outcome),
+                outcome = serve((server, http), &signals, &context, &engine, &unflushed) => Ok(outcome),
                 Err(error) = start => Err(error),
             }
         });
@@ -256,7 +269,7 @@ fn end(
 /// Answers requests until a signal comes, and then ends what there is: the target before the
 /// devices that it exports.
 async fn serve(
-    server: Option<Server>,
+    (server, http): (Option<Server>, Option<Http>),
     signals: &Signals,
     context: &Context,
     engine: &Engine,
@@ -264,13 +277,20 @@ async fn serve(
 ) -> Outcome {
     let (mut first, mut second) = (signals.clone(), signals.clone());
     let work = async {
+        let end = async {
+            first.received(1).await;
+            http.iter().for_each(Http::close);
+        };
         let served = match server {
-            Some(server) => server.run(async { first.received(1).await }).await,
+            Some(server) => server.run(end).await,
             None => {
-                first.received(1).await;
+                end.await;
                 Ok(())
             }
         };
+        if let Some(http) = http {
+            http.end().await;
+        }
         context.nvmf().stop().await;
         flush::end_devices(engine, unflushed).await?;
         Ok(served?)

@@ -70,7 +70,7 @@ pub use manager::{
 };
 pub use open::{ImportOptions, PoolOptions};
 pub use scrub::{Damage, ScrubState, ScrubStatus};
-pub use stats::PoolStats;
+pub use stats::{Latency, PoolStats};
 pub use volume::{Span, Volume};
 
 use dataset::Dataset;

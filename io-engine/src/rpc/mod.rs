@@ -106,6 +106,12 @@ impl Context {
     pub fn nvmf(&self) -> &Nvmf {
         &self.nvmf
     }
+
+    /// The devices that blocks are allocated from.
+    #[must_use]
+    pub fn blocks(&self) -> &BlockStores {
+        &self.blocks
+    }
 }
 
 /// Every method, in order of their names.

@@ -1,8 +1,9 @@
-//! What stands between the daemon and its parts: the configuration file, the NVMe-oF target, and
-//! the removal of devices whose I/O takes too long.
+//! What stands between the daemon and its parts: the configuration file, the NVMe-oF target, the
+//! metrics, and the removal of devices whose I/O takes too long.
 
 pub mod config;
 mod hot_removal;
+pub mod metrics;
 pub mod nvmf;
 
 pub use config::{Config, ConfigError};

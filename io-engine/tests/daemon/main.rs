@@ -2,10 +2,12 @@
 
 mod bad_input;
 mod blocks;
+mod cli;
 mod config;
 mod fabric;
 mod files;
 mod harness;
+mod http;
 mod lifecycle;
 mod methods;
 mod nvme;

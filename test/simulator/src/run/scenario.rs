@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use spdk_rs::env::Memory;
 
+use super::ballast;
 use super::executor::Executor;
 use super::observe;
 use super::reactor::run;
@@ -154,7 +155,7 @@ pub fn run_segment(
         };
         let store = opened.map_err(|error| Failure::new(Rule::Import, error.to_string()))?;
         let history = match &start {
-            None => History::new(kind.shrinks_in_parts()),
+            None => History::new(),
             Some(start) => {
                 let again = observe::everything(reactor.memory(), &store).await?;
                 if again != start.observed {
@@ -164,8 +165,13 @@ pub fn run_segment(
                 start.history.following(known(&again, &start.names).into_iter())
             }
         };
-        let (open_at, remaining_bytes) = (control.events(), store.remaining_bytes());
-        let limits = (shape.depth, shape.tight);
+        let remaining_bytes = store.remaining_bytes();
+        let tight = shape.tight.filter(|_| kind.can_be_filled());
+        if let (None, Some(left)) = (&start, tight) {
+            ballast::fill(reactor.memory(), &store, left).await?;
+        }
+        let open_at = control.events();
+        let limits = (shape.depth, tight.is_some());
         let pair = (handle, control.clone());
         let executor = Executor::new(reactor, kind, pair, limits, history);
         executor.open(store);

@@ -127,7 +127,8 @@ impl Executor {
 
     fn judge_change(&self, op: &Op, error: &StoreError) {
         let expected = match error.cause {
-            Cause::NoSpace => self.tight,
+            // A deletion needs no space, however full the store is.
+            Cause::NoSpace => self.tight && !matches!(op, Op::Delete(_)),
             // A snapshot with clones, and a volume that is no clone.
             Cause::Refused => matches!(op, Op::Delete(_) | Op::Decouple(_)),
             Cause::Device => false,

@@ -18,6 +18,8 @@ use crate::pool::block_api::{BlockApiError, BlockStore, CreateOptions, PerfMetri
 
 /// The most bytes that one call allocates, 1 GiB: an answer lists at most 1024 blocks.
 const ALLOCATE_BYTES_MAX: u64 = 1 << 30;
+/// The most blocks that one call lists.
+const LISTED_MAX: u64 = 1024;
 /// The most blocks that one call frees.
 const FREE_BLOCKS_MAX: usize = 1024;
 /// The most bytes that one call writes or reads, 1 MiB: no block is larger.
@@ -35,6 +37,8 @@ pub(super) fn methods() -> Vec<Method> {
         Method::new("block_write", write),
         Method::new("block_read", read),
         Method::new("block_get_stats", get_stats),
+        Method::new("block_get_blocks", get_blocks),
+        Method::new("block_flush", flush),
     ]
 }
 
@@ -190,6 +194,7 @@ fn describe(store: &BlockStore) -> Value {
     json!({
         "name": store.name(),
         "made_device": store.made_device(),
+        "recorded": store.is_recorded(),
         "block_size": store.block_len(),
         "alignment": store.alignment(),
         "io_depth": store.io_depth(),
@@ -217,7 +222,7 @@ impl Request for Allocate {
 }
 
 async fn allocate(context: Arc<Context>, request: Allocate) -> RpcResult<Vec<Value>> {
-    let blocks = store(&context, &request.name).await?.allocate_blocks(request.size);
+    let blocks = store(&context, &request.name).await?.allocate_blocks(request.size).await;
     let blocks = blocks.map_err(|error| refused(&error))?;
     Ok(blocks.iter().map(of_block).collect())
 }
@@ -237,7 +242,7 @@ impl Request for Free {
 }
 
 async fn free(context: Arc<Context>, request: Free) -> RpcResult<bool> {
-    let freed = store(&context, &request.name).await?.free_blocks(&request.blocks);
+    let freed = store(&context, &request.name).await?.free_blocks(&request.blocks).await;
     freed.map(|()| true).map_err(|error| refused(&error))
 }
 
@@ -311,4 +316,32 @@ async fn get_stats(context: Arc<Context>, request: OfName) -> RpcResult<Value> {
         "measured": stats.measured,
         "remaining": stats.remaining,
     }))
+}
+
+struct GetBlocks {
+    name: Name,
+    offset: u64,
+    count: u64,
+}
+
+impl Request for GetBlocks {
+    const NAMES: &'static [&'static str] = &["name", "offset", "count"];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        let name = params.required("name")?;
+        let offset = params.optional_u64("offset", BYTES)?.unwrap_or(0);
+        let count = params.optional_u64("count", 1..=LISTED_MAX)?.unwrap_or(LISTED_MAX);
+        Ok(Self { name, offset, count })
+    }
+}
+
+async fn get_blocks(context: Arc<Context>, request: GetBlocks) -> RpcResult<Vec<Value>> {
+    let store = store(&context, &request.name).await?;
+    let count = usize::try_from(request.count).unwrap_or(usize::MAX);
+    Ok(store.allocated(request.offset, count).iter().map(of_block).collect())
+}
+
+async fn flush(context: Arc<Context>, request: OfName) -> RpcResult<bool> {
+    let flushed = store(&context, &request.0).await?.flush().await;
+    flushed.map(|()| true).map_err(|error| refused(&error))
 }

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use spdk_rs::NvmeStatus;
 use spdk_rs::bdev::{ClaimKind, IoRequest, IoType};
 use spdk_rs::env::{DmaBuf, Memory};
 use spdk_rs::reactor::{Reactor, ReactorHandle};
 use tokio::sync::{RwLock, Semaphore};
 
 use super::metrics::{CoreCounters, measured};
+use super::record::{Medium, Record};
 use super::{BlockApiError, BlockHandle, CreateOptions, PerfMetrics};
 use crate::bdev;
 use crate::core::{BlockDevice, BlockDeviceDescriptor, BlockDeviceHandle, CoreError, Engine};
 use crate::pool::allocator::{Allocator, Block, Fragmentation, SharedAllocator, Space};
+use crate::pool::bdev::DRIVER as VOLUME;
 
 /// Who claims the device.
 const OWNER: &str = "block API";
@@ -38,6 +41,8 @@ pub struct BlockStore {
     io_depth: u32,
     declared: PerfMetrics,
     allocator: Arc<SharedAllocator>,
+    /// On a volume of a pool: what is allocated, on the medium.
+    record: Option<Record>,
     memory: Memory,
     /// `None` once the store is closed.
     descriptor: RwLock<Option<Arc<dyn BlockDeviceDescriptor>>>,
@@ -63,7 +68,8 @@ pub(super) struct Transfer {
 }
 
 impl BlockStore {
-    /// Opens or makes a device, claims it, and allocates nothing of it.
+    /// Opens or makes a device and claims it. On a volume of a pool, what was allocated before is so
+    /// again; on any other device nothing is.
     ///
     /// # Errors
     /// [`BlockApiError`]; a device that was made is removed again.
@@ -73,7 +79,7 @@ impl BlockStore {
     ) -> Result<Arc<Self>, BlockApiError> {
         options.check()?;
         let (name, made) = options.device(engine).await?;
-        let opened = Self::open(engine, options, &name, made);
+        let opened = Self::open(engine, options, &name, made).await;
         if opened.is_err()
             && made
             && let Err(error) = bdev::destroy(engine, &name).await
@@ -83,17 +89,49 @@ impl BlockStore {
         opened
     }
 
-    fn open(
+    async fn open(
         engine: &Engine,
         options: &CreateOptions,
         name: &str,
         made_device: bool,
     ) -> Result<Arc<Self>, BlockApiError> {
         let device = engine.device_lookup(name)?;
-        let space = options.space(&*device)?;
-        let allocator = SharedAllocator::new(Allocator::new(space)?)?;
-        let descriptor = device.open(true, OWNER)?;
+        options.space(&*device)?;
+        let descriptor: Arc<dyn BlockDeviceDescriptor> = Arc::from(device.open(true, OWNER)?);
         descriptor.claim(ClaimKind::ExclusiveWrite)?;
+        let begun = Self::begin(engine, options, device, &descriptor, made_device).await;
+        if begun.is_err() {
+            descriptor.unclaim();
+        }
+        begun
+    }
+
+    /// A store on a device that is claimed.
+    async fn begin(
+        engine: &Engine,
+        options: &CreateOptions,
+        device: Box<dyn BlockDevice>,
+        descriptor: &Arc<dyn BlockDeviceDescriptor>,
+        made_device: bool,
+    ) -> Result<Arc<Self>, BlockApiError> {
+        let (record, space, allocator) = if device.driver_name() == VOLUME {
+            let reactor = engine.runtime().first().cloned();
+            let none = BlockApiError::WrongThread("an engine without reactors does no I/O");
+            let medium = Medium {
+                name: device.device_name().to_owned(),
+                block_len: device.block_len(),
+                alignment: usize::try_from(device.alignment()).unwrap_or(usize::MAX),
+                descriptor: Arc::clone(descriptor),
+                reactor: reactor.ok_or(none)?,
+                memory: engine.memory().clone(),
+            };
+            let (record, space, allocator) = Record::open(&medium, &*device, options).await?;
+            (Some(record), space, allocator)
+        } else {
+            let space = options.space(&*device)?;
+            (None, space, Allocator::new(space)?)
+        };
+        let allocator = SharedAllocator::new(allocator)?;
         let io_depth = usize::try_from(options.io_depth).unwrap_or(usize::MAX);
         let core = |reactor: &ReactorHandle| Core {
             reactor: reactor.clone(),
@@ -108,8 +146,9 @@ impl BlockStore {
             io_depth: options.io_depth,
             declared: options.declared,
             allocator,
+            record,
             memory: engine.memory().clone(),
-            descriptor: RwLock::new(Some(Arc::from(descriptor))),
+            descriptor: RwLock::new(Some(Arc::clone(descriptor))),
             cores: engine.runtime().reactors().iter().map(core).collect(),
             next_core: AtomicUsize::new(0),
         }))
@@ -157,21 +196,117 @@ impl BlockStore {
         self.allocator.fragmentation()
     }
 
-    /// Allocates at least `size` bytes: below 1 MiB one block, from there on blocks of 1 MiB.
-    ///
-    /// # Errors
-    /// [`BlockApiError::Alloc`]; then nothing was allocated.
-    pub fn allocate_blocks(&self, size: u64) -> Result<Vec<Block>, BlockApiError> {
-        Ok(self.allocator.allocate(size)?.into_vec())
+    /// Whether what is allocated is recorded on the device, so that it is known again when the store
+    /// is created anew.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.record.is_some()
     }
 
-    /// Gives blocks back: all of them or, when one is refused, none. What was written to them
-    /// stays on the device until it is overwritten.
+    /// Allocates at least `size` bytes: below 1 MiB one block, from there on blocks of 1 MiB. On a
+    /// volume of a pool it is on the medium when this returns, with all that was written before.
     ///
     /// # Errors
-    /// [`BlockApiError::Block`].
-    pub fn free_blocks(&self, blocks: &[Block]) -> Result<(), BlockApiError> {
+    /// [`BlockApiError::Alloc`]; then nothing was allocated. On a volume also
+    /// [`BlockApiError::Record`] and [`BlockApiError::Damaged`].
+    pub async fn allocate_blocks(self: &Arc<Self>, size: u64) -> Result<Vec<Block>, BlockApiError> {
+        let Some(record) = &self.record else {
+            return Ok(self.allocator.allocate(size)?.into_vec());
+        };
+        let _lock = record.lock.lock().await;
+        let medium = self.medium().await?;
+        let blocks = self.allocator.allocate(size)?;
+        if let Err(error) = record.note(&medium, &blocks, true).await {
+            // Nobody has them yet.
+            self.allocator.free(&blocks)?;
+            return Err(error);
+        }
+        Ok(blocks.into_vec())
+    }
+
+    /// Gives blocks back: all of them or, when one is refused, none. What was written to them stays on
+    /// the device until it is overwritten; a volume of a pool reads as zeroes there from then on.
+    ///
+    /// # Errors
+    /// [`BlockApiError::Block`]. On a volume also [`BlockApiError::Record`] and
+    /// [`BlockApiError::Damaged`].
+    pub async fn free_blocks(self: &Arc<Self>, blocks: &[Block]) -> Result<(), BlockApiError> {
+        let Some(record) = &self.record else {
+            return Ok(self.allocator.free(blocks)?);
+        };
+        let _lock = record.lock.lock().await;
+        let medium = self.medium().await?;
+        self.allocator.check_all(blocks)?;
+        let mut noted = record.note(&medium, blocks, false).await;
+        let full = |error: &BlockApiError| {
+            matches!(error, BlockApiError::Record { status, .. }
+                if *status == NvmeStatus::CAPACITY_EXCEEDED)
+        };
+        let retry = noted.as_ref().is_err_and(full);
+        if retry || noted.is_ok() {
+            // What is freed has no content any more, so that a full pool may have its space first.
+            self.give_back(&medium, blocks).await;
+        }
+        if retry {
+            noted = record.note(&medium, blocks, false).await;
+        }
+        noted?;
         Ok(self.allocator.free(blocks)?)
+    }
+
+    /// Gives the space of blocks back to the pool.
+    async fn give_back(&self, medium: &Medium, blocks: &[Block]) {
+        for block in blocks {
+            // That space is not given back is only a waste.
+            if let Err(error) = medium.io(IoType::Unmap, block.offset, block.size, None).await {
+                tracing::warn!(device = self.name(), %error, "freed blocks keep their space");
+            }
+        }
+    }
+
+    /// The allocated blocks from byte `offset` of the device on, in order of their offsets, at most
+    /// `count`.
+    #[must_use]
+    pub fn allocated(&self, offset: u64, count: usize) -> Vec<Block> {
+        let mut found = Vec::new();
+        self.allocator.for_each_allocated(|block| {
+            if block.offset >= offset && found.len() < count {
+                found.push(block);
+            }
+        });
+        found
+    }
+
+    /// Brings everything that was written before to the medium.
+    ///
+    /// # Errors
+    /// [`BlockApiError`].
+    pub async fn flush(self: &Arc<Self>) -> Result<(), BlockApiError> {
+        let medium = self.medium().await?;
+        let bytes = self.device.num_blocks() * self.block_len;
+        medium.io(IoType::Flush, 0, bytes, None).await.map(drop)
+    }
+
+    /// Refuses what leaves no record where there has to be one.
+    pub(super) fn check_volatile(&self) -> Result<(), BlockApiError> {
+        match &self.record {
+            Some(_) => Err(BlockApiError::Recorded { device: self.name().to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// How the device is reached past the blocks.
+    async fn medium(&self) -> Result<Medium, BlockApiError> {
+        let descriptor = self.descriptor().await?;
+        let index = self.next_core.fetch_add(1, Ordering::Relaxed) % self.cores.len().max(1);
+        Ok(Medium {
+            name: self.name().to_owned(),
+            block_len: self.block_len,
+            alignment: usize::try_from(self.device.alignment()).unwrap_or(usize::MAX),
+            descriptor,
+            reactor: self.cores[index].reactor.clone(),
+            memory: self.memory.clone(),
+        })
     }
 
     /// A buffer of `len` bytes that the device can read and write as it is. Its content is
@@ -250,6 +385,10 @@ impl BlockStore {
     /// # Errors
     /// [`BlockApiError::Closed`] the second time.
     pub async fn close(&self, engine: &Engine) -> Result<(), BlockApiError> {
+        let _idle = match &self.record {
+            Some(record) => Some(record.lock.lock().await),
+            None => None,
+        };
         let descriptor = self.descriptor.write().await.take().ok_or_else(|| self.closed())?;
         for core in &self.cores {
             // All of them are had when nothing is in flight. They are not given back.

@@ -7,7 +7,7 @@ use spdk_rs::NvmeStatus;
 use super::content::Content;
 use super::explain::{Candidate, Effect, Moment, Unexplained, explain};
 use super::failure::{Failure, Rule};
-use super::history::{DataOp, Entry, History, Instance, InstanceId, NEVER, Names, Outcome};
+use super::history::{DataOp, Entry, History, InstanceId, NEVER, Names, Outcome};
 use crate::plan::Name;
 
 /// A volume or snapshot as it was found.

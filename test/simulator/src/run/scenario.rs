@@ -69,6 +69,8 @@ pub struct Totals {
     pub double_cuts: u64,
     /// Imports that were refused after the device had lied.
     pub refused: u64,
+    /// Operations that found no room.
+    pub full: u64,
 }
 
 impl Totals {
@@ -78,6 +80,7 @@ impl Totals {
         self.cuts += other.cuts;
         self.double_cuts += other.double_cuts;
         self.refused += other.refused;
+        self.full += other.full;
     }
 }
 
@@ -114,6 +117,8 @@ pub struct Ran {
     pub remaining_bytes: u64,
     /// Whether the device has lied.
     pub lied: bool,
+    /// Operations that found no room.
+    pub full: u64,
     /// What went wrong without a cut.
     pub failure: Option<Failure>,
 }
@@ -180,7 +185,8 @@ pub fn run_segment(
         let lied =
             FaultKind::ALL.into_iter().any(|kind| !kind.is_honest() && control.injected(kind) > 0);
         let (history, recording) = (executor.history(), control.take_recording());
-        Ok(Ran { history, recording, open_at, remaining_bytes, lied, failure: result.err() })
+        let (full, failure) = (executor.found_full(), result.err());
+        Ok(Ran { history, recording, open_at, remaining_bytes, lied, full, failure })
     })
 }
 
@@ -276,6 +282,7 @@ pub fn run_scenario(
         if let Some(failure) = ran.failure.clone() {
             return Err(at(failure));
         }
+        running.totals.full += ran.full;
         if segment == 0 {
             running.empty_remaining_bytes = ran.remaining_bytes;
         }

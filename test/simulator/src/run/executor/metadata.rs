@@ -133,6 +133,8 @@ impl Executor {
             Cause::Refused => matches!(op, Op::Delete(_) | Op::Decouple(_)),
             Cause::Device => false,
         };
+        let full = expected && error.cause == Cause::NoSpace;
+        self.full.set(self.full.get() + u64::from(full));
         if !expected && !self.any_injected(|_| true) {
             let text = format!("{op:?} failed and nothing was injected: {error}");
             self.object(Failure::new(Rule::Status, text));

@@ -21,6 +21,7 @@
 //! An I/O is refused unless its block is allocated as it is described and the range lies inside
 //! of it. That a block is not freed while I/O is under way is up to whoever has it.
 
+mod allocate;
 mod blocking;
 mod error;
 mod handle;

@@ -88,7 +88,7 @@ fn shape(rng: &mut Rng) -> Shape {
         return shape;
     }
     // What is not journal has to be filled before, and looked at after each cut.
-    let tight = Some(rng.between(0, 160));
+    let tight = Some(rng.between(0, 24));
     Shape { size_bytes: 8 << 20, journal_blocks: [64, 256, 512][rng.index(3)], tight, ..shape }
 }
 

@@ -40,6 +40,7 @@ mod label;
 pub mod layout;
 mod manage;
 mod manager;
+mod memory;
 pub mod mutant;
 mod open;
 mod reaper;
@@ -219,7 +220,7 @@ impl Pool {
         let datasets = self.datasets.borrow();
         while let Some(parent) = datasets.get(&id) {
             // The cursor stops at the size; the node that holds it reaches further.
-            let end = end.min(parent.size_blocks.get());
+            let end = end.min(parent.reach());
             let passed =
                 parent.state.get() == layout::DatasetState::Deleting && end <= parent.cursor.get();
             if !passed {

@@ -18,6 +18,8 @@ use crate::pool::block_api::{BlockApiError, BlockStore, CreateOptions, PerfMetri
 
 /// The most bytes that one call allocates, 1 GiB: an answer lists at most 1024 blocks.
 const ALLOCATE_BYTES_MAX: u64 = 1 << 30;
+/// The most blocks that one call lists.
+const LISTED_MAX: i64 = 1024;
 /// The most blocks that one call frees.
 const FREE_BLOCKS_MAX: usize = 1024;
 /// The most bytes that one call writes or reads, 1 MiB: no block is larger.
@@ -38,7 +40,8 @@ pub(super) fn methods() -> Vec<Method> {
         ),
         Method::new("block_get", "Lists the devices that blocks are allocated from (ours).", get)
             .answers(
-                "list: `name`, `made_device`, `block_size` of the device, `alignment`, \
+                "list: `name`, `made_device`, `recorded` (whether what is allocated is durable), \
+                 `block_size` of the device, `alignment`, \
                  `io_depth`, `capacity`, `remaining` (free bytes, of which `cached` wait in the \
                  magazines of cores), `free_blocks` (by `block_type`, each free byte in the \
                  largest block that it is part of), `largest_free` bytes, `split_share` (of the \
@@ -57,6 +60,9 @@ pub(super) fn methods() -> Vec<Method> {
             get_stats,
         )
         .answers("`declared`, `measured`, `remaining` bytes"),
+        Method::new("block_get_blocks", "Lists allocated blocks (ours).", get_blocks)
+            .answers("list of the allocated blocks from that offset on, in their order"),
+        Method::new("block_flush", "Waits until what was written is on the medium (ours).", flush),
     ]
 }
 
@@ -243,6 +249,7 @@ fn describe(store: &BlockStore) -> Value {
     json!({
         "name": store.name(),
         "made_device": store.made_device(),
+        "recorded": store.is_recorded(),
         "block_size": store.block_len(),
         "alignment": store.alignment(),
         "io_depth": store.io_depth(),
@@ -272,7 +279,7 @@ impl Request for Allocate {
 }
 
 async fn allocate(context: Arc<Context>, request: Allocate) -> RpcResult<Vec<Value>> {
-    let blocks = store(&context, &request.name).await?.allocate_blocks(request.size);
+    let blocks = store(&context, &request.name).await?.allocate_blocks(request.size).await;
     let blocks = blocks.map_err(|error| refused(&error))?;
     Ok(blocks.iter().map(of_block).collect())
 }
@@ -298,7 +305,7 @@ impl Request for Free {
 }
 
 async fn free(context: Arc<Context>, request: Free) -> RpcResult<bool> {
-    let freed = store(&context, &request.name).await?.free_blocks(&request.blocks);
+    let freed = store(&context, &request.name).await?.free_blocks(&request.blocks).await;
     freed.map(|()| true).map_err(|error| refused(&error))
 }
 
@@ -387,4 +394,38 @@ async fn get_stats(context: Arc<Context>, request: OfName) -> RpcResult<Value> {
         "measured": stats.measured,
         "remaining": stats.remaining,
     }))
+}
+
+struct GetBlocks {
+    name: Name,
+    offset: u64,
+    count: u64,
+}
+
+impl Request for GetBlocks {
+    const PARAMS: Defs = &[&[
+        STORE,
+        optional("offset", BYTES, "Where on the device to begin, in bytes.").or_int(0),
+        optional("count", int(1, LISTED_MAX as i128), "The most blocks to list.")
+            .or_int(LISTED_MAX),
+    ]];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        Ok(Self {
+            name: params.required("name")?,
+            offset: params.required("offset")?,
+            count: params.required("count")?,
+        })
+    }
+}
+
+async fn get_blocks(context: Arc<Context>, request: GetBlocks) -> RpcResult<Vec<Value>> {
+    let store = store(&context, &request.name).await?;
+    let count = usize::try_from(request.count).unwrap_or(usize::MAX);
+    Ok(store.allocated(request.offset, count).iter().map(of_block).collect())
+}
+
+async fn flush(context: Arc<Context>, request: OfName) -> RpcResult<bool> {
+    let flushed = store(&context, &request.0).await?.flush().await;
+    flushed.map(|()| true).map_err(|error| refused(&error))
 }

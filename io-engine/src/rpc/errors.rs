@@ -117,7 +117,10 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(BlockApiError::NotFound { .. } | BlockApiError::Closed { .. }) => {
             return Some(Errno::ENODEV);
         }
-        Some(BlockApiError::Io { status, .. }) => return Some(Errno::from_raw(status.errno())),
+        Some(BlockApiError::Io { status, .. } | BlockApiError::Record { status, .. }) => {
+            return Some(Errno::from_raw(status.errno()));
+        }
+        Some(BlockApiError::Damaged { .. }) => return Some(Errno::EIO),
         // Its cause tells.
         Some(BlockApiError::Memory(_)) | None => {}
         Some(_) => return Some(Errno::EINVAL),

@@ -61,7 +61,8 @@ pub(super) fn methods() -> Vec<Method> {
              `written_bytes`, `read_bytes`, `recovery_ns`, `recovery_records`, \
              `recovery_transactions`, `invalid_blocks`, `journal_records`, \
              `journal_blocks_written`, `journal_fill_blocks`, `journal_blocks`, `cached_nodes`, \
-             `cached_nodes_max`, `dirty_nodes`",
+             `cached_nodes_max`, `dirty_nodes`, `nodes_read` (of the map, while somebody waited), \
+             `nodes_read_ahead`",
         ),
     ]
 }

@@ -40,9 +40,9 @@ fn what_is_written_is_read() {
     let blocking = malloc(&engine, "m", 8);
     let store = Arc::clone(blocking.store());
     assert_eq!((store.name(), store.capacity(), store.alignment()), ("m", 8 * MIB, 4096));
-    let blocks = store.allocate_blocks(2 * MIB + 1).expect("space");
+    let blocks = blocking.allocate_blocks(2 * MIB + 1).expect("space");
     assert_eq!(blocks.len(), 3);
-    let small = store.allocate_blocks(1).expect("space")[0];
+    let small = blocking.allocate_blocks(1).expect("space")[0];
     for (number, block) in (1_u8..).zip(blocks.iter().chain([&small])) {
         let mut data = store.buffer(usize::try_from(block.size).unwrap()).expect("a buffer");
         data.fill(number);
@@ -64,7 +64,7 @@ fn what_is_written_is_read() {
     for (name, value) in stats.measured.named() {
         assert!(value > 0.0 && value.is_finite(), "{name} {value}");
     }
-    store.free_blocks(&blocks).expect("freed");
+    blocking.free_blocks(&blocks).expect("freed");
     assert_eq!(store.get_stats().remaining, 8 * MIB - 4 * KIB);
     blocking.close(&engine).expect("closed");
     assert!(engine.device_lookup("m").is_err(), "the device that was made for it is gone");
@@ -78,7 +78,7 @@ fn transfers_are_checked() {
     let engine = engine();
     let blocking = malloc(&engine, "m", 4);
     let store = blocking.store();
-    let block = store.allocate_blocks(64 * KIB).expect("space")[0];
+    let block = blocking.allocate_blocks(64 * KIB).expect("space")[0];
     let try_write = |block: &Block, offset: u64, len: usize| {
         let buf = store.buffer(len).expect("a buffer");
         blocking.write(block, offset, buf).map(drop)
@@ -99,10 +99,10 @@ fn transfers_are_checked() {
         assert!(matches!(error, BlockApiError::Block(_)), "{error}");
     }
     try_write(&block, 64 * KIB - 512, 512).expect("the last of it");
-    store.free_blocks(&[block]).expect("freed");
+    blocking.free_blocks(&[block]).expect("freed");
     let error = try_write(&block, 0, 512).expect_err("freed");
     assert!(matches!(error, BlockApiError::Block(BlockError::NotAllocated { .. })), "{error}");
-    let error = store.allocate_blocks(5 * MIB).expect_err("too much");
+    let error = blocking.allocate_blocks(5 * MIB).expect_err("too much");
     assert!(matches!(error, BlockApiError::Alloc(AllocError::NoSpace { .. })), "{error}");
 }
 
@@ -143,7 +143,7 @@ fn a_file_becomes_a_store() {
         let store = blocking.store();
         assert_eq!(std::fs::metadata(&path).expect("a file").len(), 4 * MIB);
         // What is allocated is forgotten: the same block comes again, with its old content.
-        let block = store.allocate_blocks(4096).expect("space")[0];
+        let block = blocking.allocate_blocks(4096).expect("space")[0];
         assert_eq!(block.offset, 0);
         let buf = blocking.read(&block, 0, store.buffer(4096).expect("a buffer")).expect("read");
         assert!(buf.as_slice().iter().all(|byte| *byte == round));
@@ -211,7 +211,7 @@ fn more_than_the_depth_waits() {
     let options = CreateOptions { io_depth: 2, ..CreateOptions::new("malloc:///m?size_mb=4") };
     let blocking = Blocking::create(&engine, &options).expect("a store");
     let store = Arc::clone(blocking.store());
-    let block = store.allocate_blocks(4096).expect("space")[0];
+    let block = blocking.allocate_blocks(4096).expect("space")[0];
     let taken = block_on(store.take_permits(2)).expect("permits");
     let (tell, told) = std::sync::mpsc::channel();
     let writer = std::thread::spawn(move || {
@@ -226,6 +226,113 @@ fn more_than_the_depth_waits() {
     assert!(told.recv().expect("an answer"));
     let blocking = writer.join().expect("no panic");
     blocking.close(&engine).expect("nothing is left in flight");
+}
+
+/// A pool's volume as a store, on a disk that is a file.
+fn on_volume(engine: &Engine, file: &std::path::Path, create: bool) -> Blocking {
+    let disk = format!("aio:///{}?blk_size=512&name=d", file.display());
+    let escaped = disk.replace(':', "%3A").replace('/', "%2F").replace('?', "%3F");
+    let disk = escaped.replace('&', "%26").replace('=', "%3D");
+    let create = if create { "&create=true&journal_mb=1" } else { "" };
+    let uri = format!("pool:///t?disk={disk}{create}");
+    block_on(bdev::create(engine, &uri)).expect("a pool");
+    let volume = "vol:///v?pool=t&size=24M&thin=true";
+    Blocking::create(engine, &CreateOptions::new(volume)).expect("a store")
+}
+
+fn a_file(megabytes: u64) -> (tempfile::TempDir, std::path::PathBuf) {
+    // Beside the test itself, which unlike /tmp is seldom in memory: AIO needs direct I/O.
+    let program = std::env::current_exe().expect("a path");
+    let dir = tempfile::tempdir_in(program.parent().expect("a directory")).expect("a directory");
+    let path = dir.path().join("disk");
+    let file = std::fs::File::create(&path).expect("a file");
+    file.set_len(megabytes * MIB).expect("a length");
+    (dir, path)
+}
+
+#[test]
+fn what_is_allocated_on_a_volume_is_known_after_a_restart() {
+    let (dir, path) = a_file(32);
+    let first = engine();
+    let blocking = on_volume(&first, &path, true);
+    let store = blocking.store();
+    assert!(store.is_recorded());
+    assert_eq!(store.capacity(), 23 * MIB, "the first mebibyte is the record");
+    let sizes = [1, 64 * KIB, 200 * KIB, 3 * MIB, 5000, 1];
+    let mut blocks: Vec<Block> =
+        sizes.iter().flat_map(|size| blocking.allocate_blocks(*size).expect("space")).collect();
+    let data = store.buffer_of(&[5; 4096]).expect("a buffer");
+    blocking.write(&blocks[0], 0, data).expect("written");
+    let freed = blocks.remove(3);
+    blocking.free_blocks(&[freed]).expect("freed");
+    blocking.free_blocks(&[freed]).expect_err("freed before");
+    blocking.free_blocks(&[blocks[0], blocks[0]]).expect_err("the same block twice");
+    let remaining = store.get_stats().remaining;
+    blocks.sort_unstable();
+    assert_eq!(store.allocated(0, 100), blocks);
+    assert_eq!(store.allocated(blocks[1].offset, 2), blocks[1..3]);
+    blocking.flush().expect("flushed");
+    // Power fails: nothing is closed or exported.
+    let copy = dir.path().join("copy");
+    std::fs::copy(&path, &copy).expect("a copy");
+    let second = engine();
+    let again = on_volume(&second, &copy, false);
+    assert_eq!(again.store().allocated(0, 100), blocks);
+    assert_eq!(again.store().get_stats().remaining, remaining);
+    let buf = again.store().buffer(4096).expect("a buffer");
+    assert_eq!(again.read(&blocks[0], 0, buf).expect("read").as_slice(), [5; 4096]);
+    let more = again.allocate_blocks(4096).expect("space")[0];
+    assert!(!blocks.contains(&more));
+    again.free_blocks(&[blocks.clone(), vec![more]].concat()).expect("freed");
+    assert_eq!(again.store().get_stats().remaining, 23 * MIB);
+    again.close(&second).expect("closed");
+    let handle = CreateOptions { alignment: 64 * KIB, ..CreateOptions::new("t/v") };
+    let error = Blocking::create(&second, &handle).expect_err("another alignment");
+    assert!(error.to_string().contains("the volume has blocks with 4096"), "{error}");
+    let handle = CreateOptions { total_size: 8 * MIB, ..CreateOptions::new("t/v") };
+    let error = Blocking::create(&second, &handle).expect_err("another size");
+    assert!(error.to_string().contains("blocks up to 25165824"), "{error}");
+}
+
+#[test]
+fn a_volume_with_other_data_becomes_no_store_and_a_magazine_has_no_record() {
+    let (_dir, path) = a_file(32);
+    let engine = engine();
+    let blocking = on_volume(&engine, &path, true);
+    let store = Arc::clone(blocking.store());
+    let reactor = engine.runtime().first().expect("a reactor").clone();
+    let work = reactor.spawn(move |_| async move {
+        let handle = store.handle().await.expect("a handle");
+        let refused = handle.allocate_blocks(4096).expect_err("no record");
+        let block = store.allocate_blocks(4096).await.expect("space")[0];
+        let data = store.buffer_of(&[1; 4096]).expect("a buffer");
+        handle.write(&block, 0, data).await.expect("written");
+        handle.free_blocks(&[block]).expect_err("no record");
+        refused.to_string()
+    });
+    let refused = block_on(work).expect("an answer");
+    assert!(refused.contains("recorded"), "{refused}");
+    blocking.close(&engine).expect("closed");
+    block_on(bdev::create(&engine, "vol:///w?pool=t&size=4M")).expect("a volume");
+    let device = engine.device_lookup("t/w").expect("the volume");
+    let descriptor = device.open(true, "test").expect("open");
+    let memory = engine.memory().clone();
+    let reactor = engine.runtime().first().expect("a reactor").clone();
+    let work = reactor.spawn(move |_| async move {
+        let io = descriptor.get_io_handle().expect("a handle");
+        let mut buf = memory.alloc(4096).expect("a buffer");
+        buf.fill(7);
+        let request = spdk_rs::bdev::IoRequest::new(
+            spdk_rs::bdev::IoType::Write,
+            0,
+            4096 / io.get_device().block_len(),
+            buf.into(),
+        );
+        io.submit_async(request).await.status
+    });
+    assert!(block_on(work).expect("an answer").is_success());
+    let error = Blocking::create(&engine, &CreateOptions::new("t/w")).expect_err("other data");
+    assert!(error.to_string().contains("other data"), "{error}");
 }
 
 /// Prints what a memory device does through a handle. Not a test of speed.

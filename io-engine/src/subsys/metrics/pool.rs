@@ -69,6 +69,18 @@ const COLUMNS: &[Column] = &[
         |row| row.stats.invalid_blocks.into(),
     ),
     (
+        "io_engine_pool_nodes_read_total",
+        Kind::Counter,
+        "Nodes of the map of a pool that were read while somebody waited.",
+        |row| row.stats.nodes_read.into(),
+    ),
+    (
+        "io_engine_pool_nodes_read_ahead_total",
+        Kind::Counter,
+        "Nodes of the map of a pool that were read before somebody wanted them.",
+        |row| row.stats.nodes_read_ahead.into(),
+    ),
+    (
         "io_engine_pool_journal_records_total",
         Kind::Counter,
         "Journal records that a pool wrote.",

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use spdk_rs::bdev::RegistryError;
 use thiserror::Error;
 
-use super::{BdevUri, UriError, aio, existing, malloc, null, nvmf, pool, uring, vol};
+use super::{BdevUri, UriError, aio, existing, layers, malloc, null, nvmf, pool, uring, vol};
 use crate::core::Engine;
 use crate::pool::ManagerError;
 
@@ -96,6 +96,10 @@ const SCHEMES: &[(&str, Parse)] = &[
     ("pool", pool::parse),
     ("vol", vol::parse),
     ("lvol", vol::parse),
+    ("passthru", layers::parse_passthru),
+    ("delay", layers::parse_delay),
+    #[cfg(feature = "fault-injection")]
+    ("error", layers::parse_error),
     ("bdev", existing::parse),
     ("loopback", existing::parse),
 ];

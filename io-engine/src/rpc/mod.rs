@@ -5,9 +5,15 @@
 //! and awaited; what may block goes to helper threads.
 
 mod bdev;
+mod bdev_delay;
+#[cfg(feature = "fault-injection")]
+mod bdev_error;
 mod bdev_nvme;
+mod bdev_passthru;
 mod block;
 pub mod errors;
+#[cfg(feature = "fault-injection")]
+mod fault_injection;
 mod file;
 mod framework;
 mod iostat;
@@ -87,7 +93,13 @@ pub fn methods() -> Vec<Method> {
     all.extend(malloc::methods());
     all.extend(null::methods());
     all.extend(file::methods());
+    all.extend(bdev_delay::methods());
     all.extend(bdev_nvme::methods());
+    all.extend(bdev_passthru::methods());
+    #[cfg(feature = "fault-injection")]
+    all.extend(bdev_error::methods());
+    #[cfg(feature = "fault-injection")]
+    all.extend(fault_injection::methods());
     all.extend(block::methods());
     all.extend(pool::methods());
     all.extend(vol::methods());

@@ -2,6 +2,8 @@
 
 mod blocks;
 mod fabric;
+#[cfg(feature = "fault-injection")]
+mod faults;
 mod files;
 mod harness;
 mod lifecycle;

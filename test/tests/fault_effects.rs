@@ -189,7 +189,7 @@ fn writes_are_torn_lost_and_misdirected() -> Result<()> {
         ensure!(rig.write(0, 4, 2)? == OK, "a torn write ends well");
         let found = rig.read(0, 256)?;
         let cut = found[..bytes].iter().zip(new.as_slice()).take_while(|(a, b)| a == b).count();
-        ensure!(cut % 512 == 0 && (512..bytes).contains(&cut), "{cut} of {bytes} bytes");
+        ensure!(cut.is_multiple_of(512) && (512..bytes).contains(&cut), "{cut} of {bytes} bytes");
         ensure!(found[cut..] == old.as_slice()[cut..], "the rest is old");
         rig.clear();
         for kind in ["lost", "misdirected&distance=100", "misdirected"] {

@@ -130,8 +130,6 @@ async fn make(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     fn refusal(uri: &str) -> String {
         crate::bdev::plan(uri).map(drop).expect_err(uri).to_string()
     }

@@ -7,15 +7,25 @@ use uuid::Uuid;
 
 use super::bdev::{Delete, delete, find_of};
 use super::errors::{self, RpcResult};
-use super::params::{Name, ParamError, Params, Request};
+use super::params::def::{choice, int, optional, required, words};
+use super::params::{Defs, Kind, Name, ParamError, Params, Request};
 use super::{Context, Method};
 use crate::bdev::layers::{self, LayerKind, LayerRequest};
 
+/// A latency in microseconds.
+const LATENCY_US: Kind = int(0, LATENCY_US_MAX as i128);
+
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("bdev_delay_create", create).in_config("bdev"),
-        Method::new("bdev_delay_update_latency", update),
-        Method::new("bdev_delay_delete", |context, request: Delete| {
+        Method::new(
+            "bdev_delay_create",
+            "Creates a device whose reads and writes take longer than those of the one below.",
+            create,
+        )
+        .in_config("bdev")
+        .answers("name of the device"),
+        Method::new("bdev_delay_update_latency", "Changes a latency of a delay device.", update),
+        Method::new("bdev_delay_delete", "Removes a delay device.", |context, request: Delete| {
             delete(context, request, DRIVER)
         }),
     ]
@@ -29,18 +39,26 @@ struct Create {
 }
 
 impl Request for Create {
-    const NAMES: &'static [&'static str] = &[
-        "base_bdev_name",
-        "name",
-        "uuid",
-        "avg_read_latency",
-        "p99_read_latency",
-        "avg_write_latency",
-        "p99_write_latency",
-    ];
+    const PARAMS: Defs = &[&[
+        required("base_bdev_name", Kind::Name, "The device below: its name, alias or UUID."),
+        required("name", Kind::Name, "Name of the device."),
+        optional("uuid", Kind::Uuid, "The device's UUID; made from the base's when left out."),
+        required("avg_read_latency", LATENCY_US, "What most reads take longer, in microseconds."),
+        required(
+            "p99_read_latency",
+            LATENCY_US,
+            "What one read in a hundred takes longer, in microseconds.",
+        ),
+        required("avg_write_latency", LATENCY_US, "What most writes take longer, in microseconds."),
+        required(
+            "p99_write_latency",
+            LATENCY_US,
+            "What one write in a hundred takes longer, in microseconds.",
+        ),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let latency = |name| params.required_u64(name, 0..=LATENCY_US_MAX);
+        let latency = |name| params.required::<u64>(name);
         Ok(Self {
             base: params.required("base_bdev_name")?,
             name: params.required("name")?,
@@ -69,13 +87,17 @@ struct Update {
 }
 
 impl Request for Update {
-    const NAMES: &'static [&'static str] = &["delay_bdev_name", "latency_type", "latency_us"];
+    const PARAMS: Defs = &[&[
+        required("delay_bdev_name", Kind::Name, "The device's name, alias or UUID."),
+        required("latency_type", choice(&words(&Latency::ALL)), "Which latency is changed."),
+        required("latency_us", LATENCY_US, "The latency of I/O that ends from now on."),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self {
             name: params.required("delay_bdev_name")?,
             which: params.required_choice("latency_type", &Latency::ALL)?,
-            us: params.required_u64("latency_us", 0..=LATENCY_US_MAX)?,
+            us: params.required("latency_us")?,
         })
     }
 }

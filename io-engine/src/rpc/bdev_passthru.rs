@@ -7,16 +7,21 @@ use uuid::Uuid;
 
 use super::bdev::{Delete, delete};
 use super::errors::{self, RpcResult};
-use super::params::{Name, ParamError, Params, Request};
+use super::params::def::{optional, required};
+use super::params::{Defs, Kind, Name, ParamError, Params, Request};
 use super::{Context, Method};
 use crate::bdev::layers::{self, LayerKind, LayerRequest};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("bdev_passthru_create", create).in_config("bdev"),
-        Method::new("bdev_passthru_delete", |context, request: Delete| {
-            delete(context, request, DRIVER)
-        }),
+        Method::new("bdev_passthru_create", "Creates a device that is another device.", create)
+            .in_config("bdev")
+            .answers("name of the device"),
+        Method::new(
+            "bdev_passthru_delete",
+            "Removes a passthru device.",
+            |context, request: Delete| delete(context, request, DRIVER),
+        ),
     ]
 }
 
@@ -27,7 +32,11 @@ struct Create {
 }
 
 impl Request for Create {
-    const NAMES: &'static [&'static str] = &["base_bdev_name", "name", "uuid"];
+    const PARAMS: Defs = &[&[
+        required("base_bdev_name", Kind::Name, "The device below: its name, alias or UUID."),
+        required("name", Kind::Name, "Name of the device."),
+        optional("uuid", Kind::Uuid, "The device's UUID; made from the base's when left out."),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self {

@@ -10,93 +10,98 @@ use serde_json::{Value, json};
 use spdk_rs::bdev::{IoType, IoTypes};
 
 use super::errors::{self, RpcResult};
-use super::params::{Name, Param, ParamError, Params, Request};
+use super::params::def::{int, optional, required};
+use super::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
 use super::{Context, Method};
 use crate::core::fault_injection::{FaultError, InjectionInfo, InjectionSpec, SCHEME, Stage};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("fault_injection_create", create).in_config("bdev"),
-        Method::new("fault_injection_list", list),
-        Method::new("fault_injection_remove", remove),
-        Method::new("fault_injection_clear", clear),
-        Method::new("fault_injection_release", release),
+        Method::new(
+            "fault_injection_create",
+            "Injects a fault into the I/O of a device. Ours.",
+            create,
+        )
+        .in_config("bdev")
+        .answers(INJECTION),
+        Method::new("fault_injection_list", "Lists the fault injections. Ours.", list)
+            .answers(INJECTIONS),
+        Method::new(
+            "fault_injection_remove",
+            "Removes a fault injection; what hangs because of it goes on. Ours.",
+            remove,
+        )
+        .answers("the injection as it was, as in the list"),
+        Method::new("fault_injection_clear", "Removes fault injections. Ours.", clear)
+            .answers("how many were removed"),
+        Method::new(
+            "fault_injection_release",
+            "Lets I/O go on that hangs because of a fault injection, which stays. Ours.",
+            release,
+        )
+        .answers("how many I/Os hung"),
     ]
 }
 
+/// What is answered for an injection.
+const INJECTION: &str = "the injection, as in the list";
+/// What is answered for all of them.
+const INJECTIONS: &str = "list: `id`, `device`, `uri`, `type`, `stage` (null: the one that fits), \
+     `at_submission` and `at_completion`: lists of operations, `retries`, `seed`, `matched`, \
+     `hits`, `held`, `active`, `power_off`";
+
+/// Any whole number: what it may be is said where URIs are read.
+const WHOLE: Kind = int(0, u64::MAX as i128);
+
 /// Parameters that are text, as in a URI.
-const TEXTS: [&str; 5] = ["domain", "op", "stage", "type", "method"];
-/// Parameters that are whole numbers.
-const NUMBERS: [&str; 15] = [
-    "begin",
-    "begin_at",
-    "end",
-    "end_at",
-    "offset",
-    "num_blk",
-    "num_blocks",
-    "retries",
-    "seed",
-    "after",
-    "every",
-    "corrupt_offset",
-    "corrupt_value",
-    "window",
-    "distance",
+const TEXTS: &[Def] = &[
+    optional("domain", Kind::Text, "`block_device` or `bdev_io`, which are the same."),
+    optional(
+        "op",
+        Kind::Text,
+        "The I/O, several kinds separated by commas; `read_write` when left out.",
+    ),
+    optional("stage", Kind::Text, "`submission` or `completion`; the one that fits when left out."),
+    optional("type", Kind::Text, "What happens; `status` when left out."),
+    optional("method", Kind::Text, "The same as `type`."),
+    optional(
+        "delay_distribution",
+        Kind::Text,
+        "In place of `delay_us`: `uniform:100:500`, for example.",
+    ),
 ];
 
-/// Microseconds, or a distribution of them.
-struct DelayText(String);
-
-impl Param for DelayText {
-    const EXPECTED: &'static str = "microseconds, or the text of a distribution";
-
-    fn of(value: &Value) -> Option<Self> {
-        let number = value.as_u64().map(|us| us.to_string());
-        number.or_else(|| value.as_str().map(str::to_owned)).map(Self)
-    }
-}
-
-/// A number from 0 to 1.
-struct Probability(String);
-
-impl Param for Probability {
-    const EXPECTED: &'static str = "a number from 0 to 1";
-
-    fn of(value: &Value) -> Option<Self> {
-        let number = value.as_f64().filter(|number| (0.0..=1.0).contains(number))?;
-        Some(Self(format!("{number:.9}")))
-    }
-}
+/// Parameters that are whole numbers.
+const NUMBERS: &[Def] = &[
+    optional("begin", WHOLE, "The same as `begin_at`."),
+    optional("begin_at", WHOLE, "From so many milliseconds after the add."),
+    optional("end", WHOLE, "The same as `end_at`."),
+    optional("end_at", WHOLE, "Until so many milliseconds after the add."),
+    optional("offset", WHOLE, "The first block."),
+    optional("num_blk", WHOLE, "How many blocks; all from there on when left out."),
+    optional("num_blocks", WHOLE, "The same as `num_blk`."),
+    optional("retries", WHOLE, "How often at the most, over all cores; always when left out."),
+    optional("seed", WHOLE, "What everything random is made from."),
+    optional("after", WHOLE, "So many I/Os that fit pass first."),
+    optional("every", WHOLE, "Of the others each so many-th."),
+    optional("corrupt_offset", WHOLE, "The byte that `data` changes."),
+    optional("corrupt_value", WHOLE, "What it is combined with by exclusive or."),
+    optional("window", WHOLE, "How many I/Os `reorder` gathers."),
+    optional("distance", WHOLE, "How many blocks further on `misdirected` writes."),
+    optional("delay_us", WHOLE, "How much longer it takes, in microseconds."),
+];
 
 struct Create(InjectionSpec);
 
 impl Request for Create {
-    const NAMES: &'static [&'static str] = &[
-        "uri",
-        "device",
-        "domain",
-        "op",
-        "stage",
-        "type",
-        "method",
-        "begin",
-        "begin_at",
-        "end",
-        "end_at",
-        "offset",
-        "num_blk",
-        "num_blocks",
-        "retries",
-        "seed",
-        "after",
-        "every",
-        "corrupt_offset",
-        "corrupt_value",
-        "window",
-        "distance",
-        "delay_us",
-        "probability",
+    const PARAMS: Defs = &[
+        &[
+            optional("uri", Kind::Text, "All of it as `inject://DEVICE?...`."),
+            optional("device", Kind::Name, "In place of `uri`: the device's name, alias or UUID."),
+            optional("probability", Kind::Number, "How likely it is, from 0 to 1."),
+        ],
+        TEXTS,
+        NUMBERS,
     ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
@@ -131,14 +136,19 @@ fn fields(params: &Params<'_>) -> Result<Vec<String>, ParamError> {
             fields.push(format!("{name}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC)));
         }
     };
-    for name in TEXTS {
-        field(name, params.optional(name)?);
+    let (us, distribution) = ("delay_us", "delay_distribution");
+    if params.has(us) && params.has(distribution) {
+        return Err(params.refuse(distribution, "give either this or delay_us"));
     }
-    for name in NUMBERS {
-        field(name, params.optional_u64(name, 0..=u64::MAX)?.map(|number| number.to_string()));
+    for def in TEXTS {
+        let name = if def.name == distribution { us } else { def.name };
+        field(name, params.optional(def.name)?);
     }
-    field("delay_us", params.optional("delay_us")?.map(|DelayText(text)| text));
-    field("probability", params.optional("probability")?.map(|Probability(text)| text));
+    for def in NUMBERS {
+        field(def.name, params.optional(def.name)?.map(|number: u64| number.to_string()));
+    }
+    let chance: Option<f64> = params.optional("probability")?;
+    field("probability", chance.map(|chance| format!("{chance:.9}")));
     Ok(fields)
 }
 
@@ -184,7 +194,8 @@ fn show(info: &InjectionInfo) -> Value {
 struct OfDevice(Option<Name>);
 
 impl Request for OfDevice {
-    const NAMES: &'static [&'static str] = &["device"];
+    const PARAMS: Defs =
+        &[&[optional("device", Kind::Name, "The device; all of them when left out.")]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         params.optional("device").map(Self)
@@ -196,18 +207,18 @@ async fn list(context: Arc<Context>, request: OfDevice) -> RpcResult<Vec<Value>>
     Ok(context.engine()?.faults().list(device).iter().map(show).collect())
 }
 
-async fn clear(context: Arc<Context>, request: OfDevice) -> RpcResult<usize> {
+async fn clear(context: Arc<Context>, request: OfDevice) -> RpcResult<u64> {
     let device = request.0.as_ref().map(|Name(name)| name.as_str());
-    Ok(context.engine()?.faults().clear(device).await)
+    Ok(context.engine()?.faults().clear(device).await as u64)
 }
 
 struct ById(u64);
 
 impl Request for ById {
-    const NAMES: &'static [&'static str] = &["id"];
+    const PARAMS: Defs = &[&[required("id", int(1, u64::MAX as i128), "Number of the injection.")]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        params.required_u64("id", 1..=u64::MAX).map(Self)
+        params.required("id").map(Self)
     }
 }
 

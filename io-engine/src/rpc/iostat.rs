@@ -8,12 +8,15 @@ use spdk_rs::env::Clock;
 
 use super::bdev::find;
 use super::errors::RpcResult;
-use super::params::{Name, ParamError, Params, Request};
+use super::params::def::{only, optional};
+use super::params::{Defs, Kind, Name, ParamError, Params, Request};
 use super::thread::thread_id;
 use super::{Context, Method};
 
 pub(super) fn methods() -> Vec<Method> {
-    vec![Method::new("bdev_get_iostat", get_iostat)]
+    vec![Method::new("bdev_get_iostat", "Tells what I/O devices have done.", get_iostat).answers(
+        "`tick_rate`, `ticks`, `bdevs`; with `per_channel`: `name` and `channels`; see below",
+    )]
 }
 
 struct GetIostat {
@@ -22,15 +25,18 @@ struct GetIostat {
 }
 
 impl Request for GetIostat {
-    const NAMES: &'static [&'static str] = &["name", "per_channel", "reset_mode"];
+    const PARAMS: Defs = &[&[
+        optional("name", Kind::Name, "Only the device with this name, alias or UUID."),
+        optional("per_channel", Kind::Bool, "One entry per reactor; needs `name`.").or_bool(false),
+        only("reset_mode", "\"none\"", "figures are never set back"),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let name: Option<Name> = params.optional("name")?;
-        let per_channel = params.optional("per_channel")?.unwrap_or(false);
+        let per_channel = params.required("per_channel")?;
         if per_channel && name.is_none() {
             return Err(params.refuse("per_channel", "it needs a device in `name`"));
         }
-        params.only("reset_mode", &json!("none"), "figures are never set back")?;
         Ok(Self { name, per_channel })
     }
 }

@@ -2,26 +2,44 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
 use spdk_rs::drivers::nvme::{AttachOptions, MultipathMode, MultipathPolicy};
 use spdk_rs::nvme::{TransportId, check_nqn};
 
-use super::options::Reconnect;
+use super::options::{RECONNECT, Reconnect};
 use super::trid;
 use crate::core::HostIdentity;
 use crate::rpc::errors::{self, RpcResult};
-use crate::rpc::params::{Name, ParamError, Params, Request};
+use crate::rpc::params::def::{
+    choice_any_case, form, int, not_done, only, optional, required, words,
+};
+use crate::rpc::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
 
-/// The shortest and the longest time to connect, in microseconds.
-const CONNECT_US: std::ops::RangeInclusive<u64> = 1000..=1 << 52;
 /// The highest priority of a socket that needs no privilege (socket(7)).
 const PRIORITY_MAX: u8 = 6;
-/// Names of block devices that SPDK returns at the most.
-const BDEVS_DEFAULT: u32 = 128;
+/// What a further path to the same name can mean.
+const MODES: [(&str, MultipathMode); 3] = [
+    ("disable", MultipathMode::Disable),
+    ("failover", MultipathMode::Failover),
+    ("multipath", MultipathMode::Multipath),
+];
+/// The host's name.
+pub(super) const HOSTNQN: Def = optional(
+    "hostnqn",
+    form("an NVMe qualified name", "nqn.2014-08.org.nvmexpress:host"),
+    "The host's name; the engine's own when left out.",
+);
 
 pub(super) fn methods() -> Vec<Method> {
-    vec![Method::new("bdev_nvme_attach_controller", attach).in_config("bdev")]
+    vec![
+        Method::new(
+            "bdev_nvme_attach_controller",
+            "Connects to a subsystem; its namespaces become devices.",
+            attach,
+        )
+        .in_config("bdev")
+        .answers("names of the devices, `NAMEn1`, `NAMEn2`, …"),
+    ]
 }
 
 struct Attach {
@@ -44,32 +62,54 @@ pub(super) fn take_hostnqn(params: &Params<'_>) -> Result<Option<String>, ParamE
 }
 
 impl Request for Attach {
-    const NAMES: &'static [&'static str] = &[
-        "name",
-        trid::NAMES[0],
-        trid::NAMES[1],
-        trid::NAMES[2],
-        trid::NAMES[3],
-        trid::NAMES[4],
-        trid::NAMES[5],
-        trid::NAMES[6],
-        "priority",
-        "hostnqn",
-        "hdgst",
-        "ddgst",
-        "fabrics_connect_timeout_us",
-        "multipath",
-        "num_io_queues",
-        "ctrlr_loss_timeout_sec",
-        "reconnect_delay_sec",
-        "fast_io_fail_timeout_sec",
-        "prchk_reftag",
-        "prchk_guard",
-        "max_bdevs",
-        "allow_unrecognized_csi",
-        "psk",
-        "dhchap_key",
-        "dhchap_ctrlr_key",
+    const PARAMS: Defs = &[
+        &[required("name", Kind::Name, "Name of the controller, which its devices begin with.")],
+        trid::PLACE,
+        &[trid::SUBNQN],
+        trid::SOURCE,
+        &[
+            optional(
+                "priority",
+                form("a whole number as text, \"0\" to \"6\"", "0"),
+                "Priority of the socket.",
+            ),
+            HOSTNQN,
+            optional("hdgst", Kind::Bool, "Whether headers have digests.").or_bool(false),
+            optional("ddgst", Kind::Bool, "Whether data have digests.").or_bool(false),
+            optional(
+                "fabrics_connect_timeout_us",
+                int(1000, 1 << 52),
+                "How long connecting may take, in microseconds.",
+            )
+            .or_int(15_000_000),
+            optional(
+                "multipath",
+                choice_any_case(&words(&MODES)),
+                "What a further path to the same name means.",
+            )
+            .or_text("multipath"),
+            optional(
+                "num_io_queues",
+                int(1, u16::MAX as i128),
+                "I/O queues at the most; there is one per core.",
+            )
+            .or_int(1024),
+        ],
+        RECONNECT,
+        &[
+            only("prchk_reftag", "false", "blocks carry no metadata"),
+            only("prchk_guard", "false", "blocks carry no metadata"),
+            // Names of block devices that SPDK returns at the most.
+            only("max_bdevs", "128", "every namespace becomes a device"),
+            only(
+                "allow_unrecognized_csi",
+                "false",
+                "a namespace of an unknown command set cannot be a device",
+            ),
+            not_done("psk", "there is no TLS yet"),
+            not_done("dhchap_key", "there is no in-band authentication yet"),
+            not_done("dhchap_ctrlr_key", "there is no in-band authentication yet"),
+        ],
     ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
@@ -80,31 +120,15 @@ impl Request for Attach {
             let allowed = "it has to be a whole number as text, \"0\" to \"6\"";
             trid.priority = Some(priority.ok_or_else(|| params.refuse("priority", allowed))?);
         }
-        for check in ["prchk_reftag", "prchk_guard"] {
-            params.only(check, &json!(false), "blocks carry no metadata")?;
-        }
-        params.only("max_bdevs", &json!(BDEVS_DEFAULT), "every namespace becomes a device")?;
-        let reason = "a namespace of an unknown command set cannot be a device";
-        params.only("allow_unrecognized_csi", &json!(false), reason)?;
-        params.not_done("psk", "there is no TLS yet")?;
-        for key in ["dhchap_key", "dhchap_ctrlr_key"] {
-            params.not_done(key, "there is no in-band authentication yet")?;
-        }
-        let modes = [
-            ("disable", MultipathMode::Disable),
-            ("failover", MultipathMode::Failover),
-            ("multipath", MultipathMode::Multipath),
-        ];
-        let connect = params.optional_u64("fabrics_connect_timeout_us", CONNECT_US)?;
         Ok(Self {
             name,
             trid,
             hostnqn: take_hostnqn(params)?,
-            hdgst: params.optional("hdgst")?.unwrap_or(false),
-            ddgst: params.optional("ddgst")?.unwrap_or(false),
-            fabrics_connect_timeout_us: connect,
-            multipath: params.optional_choice("multipath", &modes, true)?.unwrap_or_default(),
-            num_io_queues: params.optional_u16("num_io_queues", 1..=u16::MAX)?,
+            hdgst: params.required("hdgst")?,
+            ddgst: params.required("ddgst")?,
+            fabrics_connect_timeout_us: params.optional("fabrics_connect_timeout_us")?,
+            multipath: params.required_choice("multipath", &MODES)?,
+            num_io_queues: params.optional("num_io_queues")?,
             reconnect: Reconnect::take(params)?,
         })
     }

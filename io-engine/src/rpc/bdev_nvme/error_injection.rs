@@ -7,7 +7,8 @@ use spdk_rs::NvmeStatus;
 use spdk_rs::nvme::controller::ErrorInjection;
 
 use crate::rpc::errors::{self, RpcResult};
-use crate::rpc::params::{Name, ParamError, Params, Request};
+use crate::rpc::params::def::{choice, int, optional, required, words};
+use crate::rpc::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
 
 /// The longest time that a command is withheld, in microseconds: a day.
@@ -15,8 +16,16 @@ const TIMEOUT_US_MAX: u64 = 86_400_000_000;
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("bdev_nvme_add_error_injection", add),
-        Method::new("bdev_nvme_remove_error_injection", remove),
+        Method::new(
+            "bdev_nvme_add_error_injection",
+            "Has the next commands of an opcode end with a status.",
+            add,
+        ),
+        Method::new(
+            "bdev_nvme_remove_error_injection",
+            "Ends the injections into commands of an opcode; that there are none is no error.",
+            remove,
+        ),
     ]
 }
 
@@ -27,19 +36,21 @@ struct Commands {
     opcode: u8,
 }
 
-fn take_byte(params: &Params<'_>, name: &'static str, most: u8) -> Result<Option<u8>, ParamError> {
-    let value = params.optional_u64(name, 0..=most.into())?;
-    Ok(value.and_then(|value| u8::try_from(value).ok()))
-}
+/// SPDK's words for the queues of commands.
+const QUEUES: [(&str, bool); 2] = [("admin", true), ("io", false)];
 
 impl Commands {
+    const PARAMS: &'static [Def] = &[
+        required("name", Kind::Name, "Name of the controller."),
+        required("cmd_type", choice(&words(&QUEUES)), "The queue of the commands."),
+        required("opc", int(0, 255), "Opcode of the commands."),
+    ];
+
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let types = [("admin", true), ("io", false)];
-        let opcode = params.required_u64("opc", 0..=255)?;
         Ok(Self {
             name: params.required("name")?,
-            admin: params.required_choice("cmd_type", &types)?,
-            opcode: u8::try_from(opcode).unwrap_or(u8::MAX),
+            admin: params.required_choice("cmd_type", &QUEUES)?,
+            opcode: params.required("opc")?,
         })
     }
 }
@@ -47,26 +58,38 @@ impl Commands {
 struct Add(Name, ErrorInjection);
 
 impl Request for Add {
-    const NAMES: &'static [&'static str] =
-        &["name", "opc", "cmd_type", "do_not_submit", "timeout_in_us", "err_count", "sct", "sc"];
+    const PARAMS: Defs = &[
+        Commands::PARAMS,
+        &[
+            optional("do_not_submit", Kind::Bool, "Whether the controller gets no such command.")
+                .or_bool(false),
+            optional(
+                "timeout_in_us",
+                int(0, TIMEOUT_US_MAX as i128),
+                "How long a command takes that the controller does not get, in microseconds.",
+            )
+            .or_int(0),
+            optional("err_count", int(0, u32::MAX as i128), "How many, over all queues.").or_int(1),
+            optional("sct", int(0, 7), "Status code type.").or_int(0),
+            optional("sc", int(0, 255), "Status code.").or_int(0),
+        ],
+    ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let Commands { name, admin, opcode } = Commands::take(params)?;
-        let do_not_submit = params.optional("do_not_submit")?.unwrap_or(false);
-        let timeout_us = params.optional_u64("timeout_in_us", 0..=TIMEOUT_US_MAX)?.unwrap_or(0);
+        let do_not_submit: bool = params.required("do_not_submit")?;
+        let timeout_us: u64 = params.required("timeout_in_us")?;
         if timeout_us != 0 && !do_not_submit {
             let allowed = "it is the time of commands with do_not_submit; leave it out";
             return Err(params.refuse("timeout_in_us", allowed));
         }
-        let sct = take_byte(params, "sct", 7)?.unwrap_or(0);
-        let sc = take_byte(params, "sc", 255)?.unwrap_or(0);
         let error = ErrorInjection {
             admin,
             opcode,
             do_not_submit,
             timeout: Duration::from_micros(timeout_us),
-            count: params.optional_u32("err_count", 0..=u32::MAX)?.unwrap_or(1).into(),
-            status: NvmeStatus::new(sct, sc),
+            count: params.required("err_count")?,
+            status: NvmeStatus::new(params.required("sct")?, params.required("sc")?),
         };
         Ok(Self(name, error))
     }
@@ -81,7 +104,7 @@ async fn add(context: Arc<Context>, request: Add) -> RpcResult<bool> {
 struct Remove(Commands);
 
 impl Request for Remove {
-    const NAMES: &'static [&'static str] = &["name", "opc", "cmd_type"];
+    const PARAMS: Defs = &[Commands::PARAMS];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Commands::take(params).map(Self)

@@ -5,11 +5,54 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::{Value, json};
 use spdk_rs::nvme::{TransportId, TransportIdError};
 
-use crate::rpc::params::{ParamError, Params};
+use crate::rpc::params::def::{choice_any_case, form, optional, required};
+use crate::rpc::params::{Def, Kind, ParamError, Params};
 
-/// The names of the parameters that [`take`] and [`take_source`] ask for.
-pub(super) const NAMES: [&str; 7] =
-    ["trtype", "adrfam", "traddr", "trsvcid", "subnqn", "hostaddr", "hostsvcid"];
+/// Where a subsystem is; the subsystem itself is in [`SUBNQN`].
+pub(super) const PLACE: &[Def] = &[
+    required("trtype", choice_any_case(&["TCP"]), "The transport."),
+    optional(
+        "adrfam",
+        choice_any_case(&["IPv4", "IPv6"]),
+        "The kind of address; by `traddr` when left out.",
+    ),
+    required(
+        "traddr",
+        form("an address; names are for URIs", "192.0.2.1"),
+        "Address of the subsystem.",
+    ),
+    required("trsvcid", form("a port as text", "4420"), "Port of the subsystem."),
+];
+/// The name of a subsystem.
+pub(super) const SUBNQN: Def = required(
+    "subnqn",
+    form("an NVMe qualified name", "nqn.2016-06.io.spdk:cnode1"),
+    "The subsystem.",
+);
+/// The host's end.
+pub(super) const SOURCE: &[Def] = &[
+    optional(
+        "hostaddr",
+        form("an address of this machine, of the same kind as traddr", "192.0.2.2"),
+        "Where to connect from.",
+    ),
+    optional(
+        "hostsvcid",
+        form("a port as text, \"1\" to \"65535\"", "50000"),
+        "The port to connect from; needs `hostaddr`.",
+    ),
+];
+
+/// Parameters that choose paths: only those that all of them fit.
+pub(super) const CHOSEN: &[Def] = &[
+    optional("trtype", Kind::Text, "Only paths of this transport."),
+    optional("adrfam", Kind::Text, "Only paths to addresses of this kind."),
+    optional("traddr", Kind::Text, "Only paths to this address."),
+    optional("trsvcid", Kind::Text, "Only paths to this port."),
+    optional("subnqn", Kind::Text, "Only paths to this subsystem."),
+    optional("hostaddr", Kind::Text, "Only paths from this address."),
+    optional("hostsvcid", Kind::Text, "Only paths from this port."),
+];
 
 /// Takes a subsystem's place out of the parameters; `subnqn` when the method has none.
 pub(super) fn take(
@@ -19,9 +62,6 @@ pub(super) fn take(
     let trtype: String = params.required("trtype")?;
     let traddr: String = params.required("traddr")?;
     let adrfam: Option<String> = params.optional("adrfam")?;
-    if adrfam.as_deref() == Some("") {
-        return Err(params.refuse("adrfam", "it has to be IPv4 or IPv6"));
-    }
     let trsvcid: String = params.required("trsvcid")?;
     let given: String = match subnqn {
         Some(fixed) => fixed.to_owned(),

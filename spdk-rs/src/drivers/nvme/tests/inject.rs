@@ -47,6 +47,7 @@ fn a_command_that_is_withheld_never_reaches_the_controller() {
     let done = host.reactor.block_on(write);
     assert_eq!(done.status, NvmeStatus::WRITE_FAULT.with_do_not_retry(true));
     assert!(host.reactor.clock().duration_of(done.latency_ticks) >= timeout);
+    drop(done);
     assert_eq!(target.shared.count(nvm::WRITE), 0);
     let driver = Arc::clone(&host.driver);
     let removed = async move { driver.remove_error_injection("d", false, nvm::WRITE).await };

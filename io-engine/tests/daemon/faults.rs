@@ -56,6 +56,11 @@ fn injections_are_made_listed_and_removed() {
     assert!(read(&daemon, "m", &block).starts_with("QUFB"));
     assert_eq!(daemon.call("fault_injection_clear", Value::Null), 1);
     assert_eq!(daemon.call("fault_injection_list", Value::Null), json!([]));
+    // A device takes its injections with it.
+    daemon.call("fault_injection_create", json!({"device": "m", "type": "hang", "op": "flush"}));
+    daemon.call("block_delete", json!({"name": "m"}));
+    daemon.call("bdev_destroy", json!({"name": "m"}));
+    assert_eq!(daemon.call("fault_injection_list", Value::Null), json!([]));
 }
 
 #[test]

@@ -116,6 +116,13 @@ impl FaultInjections {
         found.len()
     }
 
+    /// Removes the injections of a device that was removed, so that nothing keeps what it lies on.
+    pub async fn device_removed(&self, bdev_id: u64) {
+        for injection in self.take(|injection| injection.bdev.id() == bdev_id) {
+            Self::end(&injection).await;
+        }
+    }
+
     /// Lets go what hangs, is delayed or gathered because of an injection, which stays; returns
     /// how many I/Os hung.
     ///

@@ -9,6 +9,7 @@ pub mod aio;
 pub mod dev;
 mod existing;
 pub(crate) mod file_params;
+pub mod layers;
 pub mod malloc;
 mod memory_params;
 mod null;

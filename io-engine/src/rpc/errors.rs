@@ -7,6 +7,7 @@ use jsonrpc::codes;
 use jsonrpsee::types::ErrorObjectOwned;
 use nix::errno::Errno;
 use spdk_rs::bdev::{ClaimError, RegistryError};
+use spdk_rs::drivers::layer::LayerError;
 use spdk_rs::drivers::nvme::NvmeError;
 use spdk_rs::env::MemoryError;
 use spdk_rs::env::system::FileError;
@@ -145,6 +146,11 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(FileError::InUse { .. }) => return Some(Errno::EBUSY),
         Some(FileError::Exists { .. }) => return Some(Errno::EEXIST),
         _ => {}
+    }
+    match error.downcast_ref::<LayerError>() {
+        Some(LayerError::Claim(error)) => return errno_of_one(error),
+        Some(LayerError::Registry(error)) => return errno_of_one(error),
+        None => {}
     }
     if let Some(error) = error.downcast_ref::<ManagerError>() {
         return errno_of_manager(error);

@@ -5,11 +5,17 @@
 //! and awaited; what may block goes to helper threads.
 
 mod bdev;
+mod bdev_delay;
+#[cfg(feature = "fault-injection")]
+mod bdev_error;
 mod bdev_nvme;
+mod bdev_passthru;
 mod block;
 mod config;
 pub mod docs;
 pub mod errors;
+#[cfg(feature = "fault-injection")]
+mod fault_injection;
 mod file;
 mod framework;
 mod health;
@@ -133,6 +139,12 @@ pub fn methods() -> Vec<Method> {
         ("bdev", malloc::methods()),
         ("bdev", null::methods()),
         ("bdev", file::methods()),
+        ("layer", bdev_passthru::methods()),
+        ("layer", bdev_delay::methods()),
+        #[cfg(feature = "fault-injection")]
+        ("layer", bdev_error::methods()),
+        #[cfg(feature = "fault-injection")]
+        ("fault", fault_injection::methods()),
         ("bdev_nvme", bdev_nvme::methods()),
         ("block", block::methods()),
         ("pool", pool::methods()),

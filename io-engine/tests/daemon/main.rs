@@ -5,6 +5,8 @@ mod blocks;
 mod cli;
 mod config;
 mod fabric;
+#[cfg(feature = "fault-injection")]
+mod faults;
 mod files;
 mod harness;
 mod http;

@@ -144,7 +144,7 @@ impl Interceptor for Hook {
         };
         let mut io = io;
         let reactor = std::rc::Rc::clone(io.below().reactor());
-        let which = if reactor.random() % 100 == 0 { p99 } else { avg };
+        let which = if reactor.random().is_multiple_of(100) { p99 } else { avg };
         let us = self.shared.get(which);
         if us == 0 {
             return Some((io, status));

@@ -100,7 +100,7 @@ async fn torn(
     let blocks = bytes.div_ceil(block_len);
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let mut buf = buffer(below, size(blocks * block_len))?;
-    if bytes % block_len != 0 {
+    if !bytes.is_multiple_of(block_len) {
         // The rest of the last block stays what it was.
         let last = io.offset_blocks() + blocks - 1;
         let old = buffer(below, size(block_len))?;

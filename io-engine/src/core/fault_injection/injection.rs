@@ -43,7 +43,6 @@ pub(super) struct Injection {
 }
 
 impl Injection {
-    #[expect(clippy::too_many_arguments, reason = "one place makes it, from what it has checked")]
     pub(super) fn new(
         id: u64,
         spec: InjectionSpec,

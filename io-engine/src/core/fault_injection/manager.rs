@@ -73,7 +73,9 @@ impl FaultInjections {
         let window = home.call(move |reactor| {
             let (clock, now) = (reactor.clock(), reactor.clock().ticks());
             let tick = |after: Duration| now.saturating_add(clock.ticks_in(after));
-            tick(begin)..end.map_or(u64::MAX, tick)
+            // What begins at once is for all I/O from now on, also of turns that have begun before.
+            let begin = if begin.is_zero() { 0 } else { tick(begin) };
+            begin..end.map_or(u64::MAX, tick)
         });
         let window = window.await?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -112,6 +114,13 @@ impl FaultInjections {
             Self::end(injection).await;
         }
         found.len()
+    }
+
+    /// Removes the injections of a device that was removed, so that nothing keeps what it lies on.
+    pub async fn device_removed(&self, bdev_id: u64) {
+        for injection in self.take(|injection| injection.bdev.id() == bdev_id) {
+            Self::end(&injection).await;
+        }
     }
 
     /// Lets go what hangs, is delayed or gathered because of an injection, which stays; returns

@@ -144,6 +144,7 @@ impl Home {
             // What was said of the association before comes too late.
             self.signal.take(Events::QUEUE_LOST | Events::RESET);
             self.controller.connected(link.info());
+            link.inject(self.controller.rules(true));
             match self.bring_up(&link).await {
                 Ok(names) => {
                     match first.take() {

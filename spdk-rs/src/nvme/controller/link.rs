@@ -16,6 +16,7 @@ use zerocopy::FromBytes;
 use super::admin::Awaited;
 use super::error::LinkError;
 use super::events;
+use super::inject::{Rule, wrapped};
 use super::options::ControllerOptions;
 use super::queue::{QueueListener, QueuePair};
 use super::setup::{Setup, configuration};
@@ -102,7 +103,9 @@ impl LinkInfo {
 /// One association with a controller.
 pub(crate) struct Link {
     reactor: Rc<Reactor>,
-    queue: Rc<dyn QueuePair>,
+    /// The queue pair, and the same with the errors that are injected into its commands.
+    bare: Rc<dyn QueuePair>,
+    queue: RefCell<Rc<dyn QueuePair>>,
     awaited: Rc<Awaited>,
     signal: Rc<Signal>,
     end: Rc<AdminEnd>,
@@ -172,7 +175,8 @@ impl Link {
         let limit = Some(options.timeout_admin_us).filter(|&us| us != 0);
         let link = Rc::new(Self {
             reactor: Rc::clone(reactor),
-            queue: setup.queue,
+            queue: RefCell::new(Rc::clone(&setup.queue)),
+            bare: setup.queue,
             awaited: setup.awaited,
             signal: Rc::clone(signal),
             end,
@@ -230,18 +234,28 @@ impl Link {
         what: &'static str,
     ) -> Result<(u64, Option<DmaBuf>), LinkError> {
         let limit = self.limit;
-        let answer = self.awaited.execute_within(&self.queue, sqe, buf, limit, what).await?;
+        let queue = self.queue();
+        let answer = self.awaited.execute_within(&queue, sqe, buf, limit, what).await?;
         answer.ok().map_err(|status| LinkError::Refused { what, status })
+    }
+
+    /// Injects errors into admin commands from now on; those before end.
+    pub(crate) fn inject(&self, rules: Vec<Arc<Rule>>) {
+        *self.queue.borrow_mut() = wrapped(&self.bare, &self.reactor, rules);
+    }
+
+    fn queue(&self) -> Rc<dyn QueuePair> {
+        Rc::clone(&self.queue.borrow())
     }
 
     /// What an endless command needs, without the association.
     pub(super) fn parts(&self) -> (Rc<Awaited>, Rc<dyn QueuePair>) {
-        (Rc::clone(&self.awaited), Rc::clone(&self.queue))
+        (Rc::clone(&self.awaited), self.queue())
     }
 
     /// Sends a command as it is, with the answer as it is.
     pub(crate) async fn passthrough(&self, sqe: Sqe, buf: Option<DmaBuf>) -> super::admin::Answer {
-        self.awaited.execute(&self.queue, sqe, buf).await
+        self.awaited.execute(&self.queue(), sqe, buf).await
     }
 
     /// Asks for the abort of a command of a queue; whether the controller aborted it.
@@ -259,13 +273,13 @@ impl Link {
             .with_shn(crate::nvme::spec::register::shn::NORMAL);
         let sqe = Property::set(offset::CC, false, cc.0.into());
         let limit = Some(Duration::from_secs(1));
-        let _ = self.awaited.execute_within(&self.queue, sqe, None, limit, "shutdown").await;
+        let _ = self.awaited.execute_within(&self.bare, sqe, None, limit, "shutdown").await;
         self.close("shut down");
     }
 
     /// Ends the association at once.
     pub(crate) fn close(&self, why: &str) {
-        self.queue.close(why);
+        self.bare.close(why);
     }
 
     /// Tells the controller at half its time that the host is there.
@@ -280,9 +294,9 @@ impl Link {
                 sleep(kato / 2).await;
                 let Some(link) = link.upgrade() else { return };
                 let sqe = Sqe::new(opcode::admin::KEEP_ALIVE, 0);
-                let awaited = &link.awaited;
+                let (awaited, queue) = link.parts();
                 let kept =
-                    awaited.execute_within(&link.queue, sqe, None, Some(kato), "keep alive").await;
+                    awaited.execute_within(&queue, sqe, None, Some(kato), "keep alive").await;
                 if kept.is_err() {
                     return;
                 }
@@ -293,7 +307,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.queue.close("nobody uses the controller any more");
+        self.bare.close("nobody uses the controller any more");
     }
 }
 

@@ -3,6 +3,7 @@
 mod events;
 mod faults;
 mod forward;
+mod inject;
 mod paths;
 mod target;
 mod wrong_data;

@@ -25,7 +25,7 @@ enum Backing {
     /// A mapping of its own, unmapped at the end.
     Mapped,
     /// Ordinary memory, for a device that is a program.
-    Memory(#[expect(dead_code, reason = "keeps the memory mapped")] Region),
+    Memory(#[expect(dead_code, reason = "keeps the memory mapped")] Box<Region>),
 }
 
 // SAFETY: the window belongs to the process and to no thread; accesses are volatile and as wide as
@@ -51,7 +51,7 @@ impl Mmio {
     pub fn in_memory(len: usize) -> Result<Self, MemoryError> {
         let region = zeroed_region(len)?;
         let start = NonNull::new(region.as_ptr()).unwrap_or(NonNull::dangling());
-        Ok(Self { start, len, backing: Backing::Memory(region) })
+        Ok(Self { start, len, backing: Backing::Memory(Box::new(region)) })
     }
 
     /// The length in bytes.

@@ -5,7 +5,9 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+#[expect(clippy::disallowed_types, reason = "groups are opened by the control plane")]
+use std::sync::Mutex;
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
 use super::abi;
 use super::iova_space::IovaSpace;

@@ -22,9 +22,18 @@ pub(super) fn take(
     if adrfam.as_deref() == Some("") {
         return Err(params.refuse("adrfam", "it has to be IPv4 or IPv6"));
     }
-    let trsvcid: String = params.required("trsvcid")?;
+    // A controller on this machine has an address and nothing else. It is no discovery service.
+    let local = trtype.eq_ignore_ascii_case("pcie") && subnqn.is_none();
+    if subnqn.is_some() && !trtype.eq_ignore_ascii_case("tcp") {
+        return Err(params.refuse("trtype", "a discovery service is reached by TCP"));
+    }
+    let trsvcid: String = match local {
+        true => params.optional("trsvcid")?.unwrap_or_default(),
+        false => params.required("trsvcid")?,
+    };
     let given: String = match subnqn {
         Some(fixed) => fixed.to_owned(),
+        None if local => params.optional("subnqn")?.unwrap_or_default(),
         None => params.required("subnqn")?,
     };
     let adrfam = adrfam.unwrap_or_default();
@@ -36,6 +45,8 @@ pub(super) fn take(
             TransportIdError::Address(..) => "traddr",
             TransportIdError::Service(_) => "trsvcid",
             TransportIdError::Nqn(_) => "subnqn",
+            TransportIdError::PciAddress(_) => "traddr",
+            TransportIdError::NotForPcie(name, _) => name,
         };
         params.refuse(name, error.to_string())
     })?;

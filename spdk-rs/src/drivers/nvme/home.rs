@@ -374,6 +374,7 @@ impl Home {
             self.drain().await;
         } else {
             self.controller.set_state(ControllerState::Resetting);
+            link.halt().await;
         }
         // All at once: what a core sent through another one's queue ends with that.
         let ended = self.shared.reactors.iter().map(|reactor| {

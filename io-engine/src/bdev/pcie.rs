@@ -32,7 +32,9 @@ pub(super) fn parse(uri: &BdevUri) -> Result<Box<dyn Factory>, BdevError> {
 
 fn read(uri: &BdevUri) -> Result<Pcie, UriError> {
     if uri.host().is_some() {
-        return Err(uri.params().missing("controller behind three slashes: pcie:///0000:01:00.0/1"));
+        return Err(uri
+            .params()
+            .missing("controller behind three slashes: pcie:///0000:01:00.0/1"));
     }
     let path = uri.path().strip_prefix('/').unwrap_or_default();
     let (address, nsid) = match path.split_once('/') {

@@ -169,7 +169,11 @@ impl TransportId {
     pub fn adrfam(&self) -> AddressFamily {
         if self.pci_address().is_some() {
             AddressFamily::None
-        } else if self.address.is_ipv4() { AddressFamily::Ipv4 } else { AddressFamily::Ipv6 }
+        } else if self.address.is_ipv4() {
+            AddressFamily::Ipv4
+        } else {
+            AddressFamily::Ipv6
+        }
     }
 
     /// The address as a string.

@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-#[expect(
-    clippy::disallowed_types,
-    reason = "controllers are claimed when they are attached"
-)]
+#[expect(clippy::disallowed_types, reason = "controllers are claimed when they are attached")]
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -227,7 +224,8 @@ impl PcieController {
             own.function.reset()?;
             own.function.set_bus_master(true)
         });
-        if !matches!(reset.await, Ok(Ok(()))) || !self.wait(reactor, self.ready_limit(), off).await {
+        if !matches!(reset.await, Ok(Ok(()))) || !self.wait(reactor, self.ready_limit(), off).await
+        {
             return Err(LinkError::NotReady { after: self.ready_limit() });
         }
         Ok(())

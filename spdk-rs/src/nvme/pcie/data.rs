@@ -135,12 +135,7 @@ pub(super) fn point_many(
 }
 
 /// Describes pieces by PRP entries.
-fn point_pages(
-    sqe: &mut Sqe,
-    pieces: &[IoVec],
-    dma: &DmaMap,
-    slot: ListSlot,
-) -> Result<(), Unfit> {
+fn point_pages(sqe: &mut Sqe, pieces: &[IoVec], dma: &DmaMap, slot: ListSlot) -> Result<(), Unfit> {
     let (mut first, mut second, mut count) = (0, 0, 0_usize);
     // Where the data so far end in a page: the next ones have to start at a page.
     let mut ragged = false;

@@ -130,7 +130,7 @@ pub(super) fn open(
     allow_no_iommu: bool,
 ) -> Result<Box<dyn Function>, LinkError> {
     #[cfg(test)]
-    if let Some(model) = super::tests::model::find(address) {
+    if let Some(model) = super::model::find(address) {
         return Ok(model);
     }
     let group = VfioGroup::open(&Pci::system(), address, allow_no_iommu)
@@ -183,7 +183,8 @@ mod unit_tests {
         assert_eq!(map.whole(at(0x7000_0ff0), 17), None);
         assert_eq!(map.run(at(0x7000_1000)), None);
         assert_eq!(map.run(at(0x6fff_ffff)), None);
-        let low = DmaMap::Linear { start: 0x7000_0000, len: 1, delta: 0_u64.wrapping_sub(0x6fff_0000) };
+        let low =
+            DmaMap::Linear { start: 0x7000_0000, len: 1, delta: 0_u64.wrapping_sub(0x6fff_0000) };
         assert_eq!(low.run(at(0x7000_0000)).map(|run| run.iova), Some(0x1_0000));
     }
 }

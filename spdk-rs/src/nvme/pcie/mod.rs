@@ -27,11 +27,11 @@ mod controller;
 mod core;
 mod data;
 mod function;
+#[cfg(test)]
+pub(crate) mod model;
 mod pair;
 mod quiesce;
 mod rings;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use connect::{connect_admin, connect_io};
 pub(crate) use controller::PcieController;

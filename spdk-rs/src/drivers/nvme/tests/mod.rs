@@ -4,6 +4,7 @@ mod events;
 mod faults;
 mod forward;
 mod paths;
+mod pcie;
 mod target;
 mod wrong_data;
 

@@ -18,12 +18,14 @@ pub use env::CoresError;
 pub use exit::ExitCode;
 pub use export::ExportArgs;
 pub use log::{LogArgs, LogError, LogFormat};
+pub use pci::{PciArgs, PciCommand};
 
 mod bdev_list;
 mod env;
 pub mod exit;
 mod export;
 mod log;
+pub mod pci;
 pub mod remote;
 #[cfg(test)]
 mod tests;
@@ -61,6 +63,8 @@ enum Command {
     Rpc(RpcArgs),
     /// List, create or destroy block devices of a running daemon
     Bdev(BdevArgs),
+    /// List the NVMe controllers of this machine, and give them to user space or back
+    Pci(PciArgs),
 }
 
 /// What the binary was asked to do.
@@ -76,6 +80,8 @@ pub enum Invocation {
     Rpc(RpcArgs),
     /// Manage devices of a running daemon.
     Bdev(BdevArgs),
+    /// Manage the NVMe controllers of this machine.
+    Pci(PciArgs),
 }
 
 impl Invocation {
@@ -95,6 +101,7 @@ impl Invocation {
             Some(Command::Export(args)) => Self::Export(args),
             Some(Command::Rpc(args)) => Self::Rpc(args),
             Some(Command::Bdev(args)) => Self::Bdev(args),
+            Some(Command::Pci(args)) => Self::Pci(args),
         };
         match &invocation {
             Self::Daemon(args) => args.env.check(None)?,
@@ -104,7 +111,7 @@ impl Invocation {
                 args.check().map_err(|error| refuse(perf, ErrorKind::ArgumentConflict, error))?;
             }
             Self::Export(args) => args.env.check(Some("export"))?,
-            Self::Rpc(_) | Self::Bdev(_) => {}
+            Self::Rpc(_) | Self::Bdev(_) | Self::Pci(_) => {}
         }
         Ok(invocation)
     }

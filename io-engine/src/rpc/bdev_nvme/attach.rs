@@ -90,6 +90,11 @@ impl Request for Attach {
         for key in ["dhchap_key", "dhchap_ctrlr_key"] {
             params.not_done(key, "there is no in-band authentication yet")?;
         }
+        let fabrics_only = ["priority", "hostnqn", "hdgst", "ddgst"];
+        let given = fabrics_only.iter().find(|name| params.has(name));
+        if let (Some(_), Some(name)) = (trid.pci_address(), given) {
+            return Err(params.refuse(name, "it means nothing for a PCIe controller"));
+        }
         let modes = [
             ("disable", MultipathMode::Disable),
             ("failover", MultipathMode::Failover),

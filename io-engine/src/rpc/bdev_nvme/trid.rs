@@ -22,6 +22,11 @@ pub(super) fn take(
     if adrfam.as_deref() == Some("") {
         return Err(params.refuse("adrfam", "it has to be IPv4 or IPv6"));
     }
+    for name in ["hostaddr", "hostsvcid"] {
+        if trtype.eq_ignore_ascii_case("pcie") && params.has(name) {
+            return Err(params.refuse(name, "it means nothing for a PCIe controller"));
+        }
+    }
     // A controller on this machine has an address and nothing else. It is no discovery service.
     let local = trtype.eq_ignore_ascii_case("pcie") && subnqn.is_none();
     if subnqn.is_some() && !trtype.eq_ignore_ascii_case("tcp") {
@@ -73,6 +78,9 @@ fn take_source(params: &Params<'_>, trid: &TransportId) -> Result<Option<SocketA
 
 /// A subsystem's place as SPDK shows it.
 pub(super) fn show(trid: &TransportId) -> Value {
+    if trid.pci_address().is_some() {
+        return json!({ "trtype": trid.trtype.name(), "traddr": trid.traddr() });
+    }
     json!({
         "trtype": trid.trtype.name(),
         "adrfam": trid.adrfam().name(),

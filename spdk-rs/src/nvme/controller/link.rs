@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::channel::oneshot;
@@ -85,8 +85,8 @@ pub(crate) struct LinkInfo {
     pub(crate) io_queue_entries: u16,
     pub(crate) trid: TransportId,
     pub(crate) options: Arc<ControllerOptions>,
-    /// The controller, when it is on this machine.
-    pub(crate) pcie: Option<Arc<PcieController>>,
+    /// The controller, when it is on this machine and for as long as the association lasts.
+    pub(crate) pcie: Option<Weak<PcieController>>,
 }
 
 impl LinkInfo {
@@ -122,6 +122,8 @@ pub(crate) struct Link {
     signal: Rc<Signal>,
     end: Rc<AdminEnd>,
     info: Arc<LinkInfo>,
+    /// The controller, when it is on this machine.
+    pcie: Option<Arc<PcieController>>,
     /// Admin commands take this long at the most.
     limit: Option<Duration>,
 }
@@ -193,6 +195,7 @@ impl Link {
             signal: Rc::clone(signal),
             end,
             info: Arc::new(info),
+            pcie: setup.pcie,
             limit: limit.map(Duration::from_micros),
         });
         step.set(Step::Working);
@@ -270,7 +273,7 @@ impl Link {
 
     /// Ends the association in order: the controller is told, as far as it listens.
     pub(crate) async fn shut_down(&self) {
-        if let Some(controller) = &self.info.pcie {
+        if let Some(controller) = &self.pcie {
             controller.shut_down(&self.reactor, self.info.shutdown_limit()).await;
             return self.close("shut down");
         }
@@ -286,7 +289,7 @@ impl Link {
     /// Stops a controller on this machine, so that the queues of all cores can end without asking
     /// it; on fabrics they end by themselves.
     pub(crate) async fn halt(&self) {
-        if let Some(controller) = &self.info.pcie {
+        if let Some(controller) = &self.pcie {
             controller.halt().await;
         }
     }
@@ -300,7 +303,7 @@ impl Link {
     fn keep_alive(self: &Rc<Self>) {
         let kato = Duration::from_millis(self.info.options.keep_alive_timeout_ms.into());
         // A controller on this machine sees that it has a host.
-        if kato.is_zero() || self.info.pcie.is_some() {
+        if kato.is_zero() || self.pcie.is_some() {
             return;
         }
         let link = Rc::downgrade(self);

@@ -72,7 +72,7 @@ impl Setup<'_> {
         self.configure_events(&identify).await?;
         let io_queue_entries = self.options.io_queue_size.min(cap.mqes().saturating_add(1)).max(2);
         let (trid, options) = (self.trid.clone(), Arc::clone(self.options));
-        let pcie = self.pcie.clone();
+        let pcie = self.pcie.as_ref().map(Arc::downgrade);
         Ok(LinkInfo {
             cntlid,
             cap,

@@ -67,7 +67,9 @@ pub(crate) async fn connect_io_queue(
     listener: Rc<dyn QueueListener>,
 ) -> Result<Rc<dyn QueuePair>, LinkError> {
     if let Some(controller) = &info.pcie {
-        return pcie::connect_io(reactor, controller, info, qid, listener).await;
+        let gone = LinkError::Closed { what: "create I/O queue" };
+        let controller = controller.upgrade().ok_or(gone)?;
+        return pcie::connect_io(reactor, &controller, info, qid, listener).await;
     }
     let options = &*info.options;
     let in_capsule = info.identify.in_capsule_data_bytes();

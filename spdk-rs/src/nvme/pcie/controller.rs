@@ -17,7 +17,7 @@ use super::function::{self, Function};
 use crate::nvme::controller::LinkError;
 use crate::nvme::spec::Sqe;
 use crate::nvme::spec::register::{Cap, Cc, Csts, Vs, css, offset};
-use crate::reactor::{Reactor, ReactorHandle, sleep};
+use crate::reactor::{Offload, Reactor, ReactorHandle, sleep};
 
 /// Where the doorbells begin, in bytes.
 const DOORBELLS: usize = 0x1000;
@@ -62,16 +62,24 @@ pub(crate) struct PcieController {
     /// A number that no other association of this process has or had.
     pub(super) id: u64,
     pub(super) address: PciAddress,
-    function: Box<dyn Function>,
+    /// There until the end.
+    function: Option<Opened>,
+    offload: Offload,
     cap: Cap,
     vs: Vs,
     /// Where its admin queue is.
     home: ReactorHandle,
+    /// Its registers may be other than those of a controller that works.
+    halting_began: AtomicBool,
     /// It reads and writes no memory any more.
     halted: AtomicBool,
     /// One task at a time halts it.
     halting: futures::lock::Mutex<()>,
-    /// After the function: nobody else may open it before.
+}
+
+/// A function, and the right to it. Nobody else may open it before it is closed.
+struct Opened {
+    function: Box<dyn Function>,
     _claim: Claim,
 }
 
@@ -82,8 +90,8 @@ impl fmt::Debug for PcieController {
 }
 
 impl PcieController {
-    /// Opens a function and reads what it can. It is left as it was found, but for the right to
-    /// transfer.
+    /// Opens a function and reads what it can. It may not transfer until it was disabled: it may
+    /// have been left with queues in memory that is used for something else now.
     pub(super) async fn open(
         reactor: &Rc<Reactor>,
         address: PciAddress,
@@ -94,26 +102,24 @@ impl PcieController {
         let memory = reactor.memory().clone();
         let opening = reactor.offload().call(move || {
             let function = function::open(address, &memory, allow_no_iommu)?;
-            let refused = |why: std::io::Error| LinkError::Device {
-                why: format!("{address}: cannot make it a bus master: {why}"),
-            };
-            function.set_bus_master(true).map_err(refused)?;
+            function.set_bus_master(false).map_err(|why| not_heeded(address, &why))?;
             Ok::<_, LinkError>(function)
         });
         let gone = || LinkError::Device { why: format!("{address}: it could not be opened") };
         let function = opening.await.map_err(|_| gone())??;
         let registers = function.registers();
-        let (cap, vs) = (Cap(registers.read64(at(offset::CAP))), registers.read32(at(offset::VS)));
+        let (cap, vs) = (registers.read64(at(offset::CAP)), registers.read32(at(offset::VS)));
         let controller = Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             address,
-            function,
-            cap,
+            function: Some(Opened { function, _claim: claim }),
+            offload: reactor.offload().clone(),
+            cap: Cap(cap),
             vs: Vs(vs),
             home: reactor.handle(),
+            halting_began: AtomicBool::new(false),
             halted: AtomicBool::new(false),
             halting: futures::lock::Mutex::new(()),
-            _claim: claim,
         });
         controller.check()?;
         Ok(controller)
@@ -132,7 +138,7 @@ impl PcieController {
             return refuse("it has no I/O command set (CAP.CSS)");
         }
         let stride = 4_usize << self.cap.dstrd();
-        if self.function.registers().len() < DOORBELLS + 4 * stride {
+        if self.function().registers().len() < DOORBELLS + 4 * stride {
             return refuse("its registers (BAR 0) have no room for doorbells");
         }
         Ok(())
@@ -149,13 +155,16 @@ impl PcieController {
     }
 
     pub(super) fn function(&self) -> &dyn Function {
-        &*self.function
+        match &self.function {
+            Some(opened) => &*opened.function,
+            None => unreachable!("the function is there until the controller is dropped"),
+        }
     }
 
     /// The I/O queues whose doorbells are inside its registers.
     pub(crate) fn io_queues_max(&self) -> u16 {
         let stride = 4_usize << self.cap.dstrd();
-        let doorbells = (self.function.registers().len() - DOORBELLS) / stride;
+        let doorbells = (self.function().registers().len() - DOORBELLS) / stride;
         u16::try_from(doorbells / 2 - 1).unwrap_or(u16::MAX).max(1)
     }
 
@@ -163,17 +172,19 @@ impl PcieController {
     /// head (NVMe over PCIe Transport 1.0, section 3.1.2).
     pub(super) fn doorbell(&self, index: usize) -> Doorbell {
         let stride = 4_usize << self.cap.dstrd();
-        self.function.registers().doorbell(DOORBELLS + index * stride)
+        self.function().registers().doorbell(DOORBELLS + index * stride)
     }
 
     pub(super) fn status(&self) -> Csts {
-        Csts(self.function.registers().read32(at(offset::CSTS)))
+        Csts(self.function().registers().read32(at(offset::CSTS)))
     }
 
     /// Why it cannot go on, if so.
     pub(super) fn trouble(&self) -> Option<&'static str> {
         let status = self.status();
-        if status.0 == GONE {
+        if self.halting_began.load(Ordering::Acquire) {
+            None
+        } else if status.0 == GONE {
             Some("the controller is gone")
         } else if status.cfs() {
             Some("the controller reports a fatal error (CSTS.CFS)")
@@ -211,28 +222,26 @@ impl PcieController {
         }
     }
 
-    /// Disables it, however it was left. One that does not heed is reset.
+    /// Disables it, however it was left, and lets it transfer. One that does not heed is reset.
     pub(super) async fn disable(self: &Arc<Self>, reactor: &Rc<Reactor>) -> Result<(), LinkError> {
         let off = |status: Csts| !status.rdy() || status.0 == GONE;
         self.configure(Cc(0));
-        if self.wait(reactor, self.ready_limit(), off).await {
-            return Ok(());
+        if !self.wait(reactor, self.ready_limit(), off).await {
+            tracing::warn!(address = %self.address, "an NVMe controller stays ready; it is reset");
+            let own = Arc::clone(self);
+            let reset = reactor.offload().call(move || own.function().reset()).await;
+            let heeded = matches!(reset, Ok(Ok(())));
+            if !heeded || !self.wait(reactor, self.ready_limit(), off).await {
+                let (address, after) = (self.address, self.ready_limit());
+                let why = format!("{address}: it stays ready for {after:?}, and after a reset");
+                return Err(LinkError::Device { why });
+            }
         }
-        tracing::warn!(address = %self.address, "an NVMe controller stays ready; it is reset");
-        let own = Arc::clone(self);
-        let reset = reactor.offload().call(move || {
-            own.function.reset()?;
-            own.function.set_bus_master(true)
-        });
-        if !matches!(reset.await, Ok(Ok(()))) || !self.wait(reactor, self.ready_limit(), off).await
-        {
-            return Err(LinkError::NotReady { after: self.ready_limit() });
-        }
-        Ok(())
+        self.function().set_bus_master(true).map_err(|why| not_heeded(self.address, &why))
     }
 
     fn configure(&self, cc: Cc) {
-        self.function.registers().write32(at(offset::CC), cc.0);
+        self.function().registers().write32(at(offset::CC), cc.0);
     }
 
     /// Enables it with an admin queue (NVMe Base Specification 2.0, section 3.5.1).
@@ -242,7 +251,7 @@ impl PcieController {
         cc: Cc,
         (entries, sq, cq): (u16, u64, u64),
     ) -> Result<(), LinkError> {
-        let registers = self.function.registers();
+        let registers = self.function().registers();
         let size = u32::from(entries.max(2) - 1);
         registers.write32(at(offset::AQA), size | size << 16);
         registers.write64(at(offset::ASQ), sq);
@@ -259,7 +268,7 @@ impl PcieController {
     /// Tells it to get ready for the loss of power, and waits until it is (section 3.6.1).
     pub(crate) async fn shut_down(&self, reactor: &Rc<Reactor>, limit: Duration) {
         use crate::nvme::spec::register::{shn, shst};
-        let cc = Cc(self.function.registers().read32(at(offset::CC)));
+        let cc = Cc(self.function().registers().read32(at(offset::CC)));
         if self.is_halted() || cc.0 == GONE {
             return;
         }
@@ -280,6 +289,7 @@ impl PcieController {
         if self.is_halted() {
             return;
         }
+        self.halting_began.store(true, Ordering::Release);
         let own = Arc::clone(self);
         let done = self.home.spawn(move |reactor| async move { own.halt_at_home(&reactor).await });
         if done.await.is_err() {
@@ -292,7 +302,7 @@ impl PcieController {
         if self.is_halted() {
             return;
         }
-        let cc = Cc(self.function.registers().read32(at(offset::CC)));
+        let cc = Cc(self.function().registers().read32(at(offset::CC)));
         let off = |status: Csts| !status.rdy() || status.0 == GONE;
         // The other fields stay: they may not change together with this one.
         self.configure(cc.with_en(false));
@@ -309,7 +319,7 @@ impl PcieController {
         if self.halted.swap(true, Ordering::AcqRel) {
             return;
         }
-        if let Err(error) = self.function.set_bus_master(false) {
+        if let Err(error) = self.function().set_bus_master(false) {
             // A function without a configuration space is gone, and transfers nothing.
             tracing::warn!(address = %self.address, %error, "an NVMe controller cannot be stopped");
         }
@@ -338,7 +348,16 @@ impl PcieController {
 impl Drop for PcieController {
     fn drop(&mut self) {
         self.stop_at_once();
+        // The kernel may reset what is closed, which takes its time.
+        if let Some(opened) = self.function.take() {
+            self.offload.run(move || drop(opened));
+        }
     }
+}
+
+/// A function whose right to transfer cannot be changed.
+fn not_heeded(address: PciAddress, why: &std::io::Error) -> LinkError {
+    LinkError::Device { why: format!("{address}: its command register cannot be set: {why}") }
 }
 
 /// Waits until nobody else has a controller.

@@ -128,7 +128,7 @@ fn every_kind_of_io_reaches_the_drive() {
         assert_eq!(status(swapped), NvmeStatus::SUCCESS);
         host.expect(&handle, 3, 1, 9);
         let count = |opcode| drive.model.count(opcode);
-        assert_eq!(count(nvm::FLUSH), u32::from(handle.bdev().info().write_cache || cache));
+        assert_eq!((handle.bdev().info().write_cache, count(nvm::FLUSH)), (cache, 1));
         assert_eq!((count(nvm::DATASET_MANAGEMENT), count(nvm::COMPARE)), (1, 3));
         drop(handle);
         drive.finish();
@@ -180,10 +180,10 @@ fn io_survives_what_a_broken_controller_does() {
         (0..20).for_each(|i| host.expect(&handle, i.into(), 1, i));
         let reset = !matches!(fault, Fault::Lose | Fault::Hold);
         if reset {
-            host.until("a reset", || drive.model.seen().enabled == 2);
+            host.until("a reset", || drive.model.seen().enabled >= 2);
             host.until("a connection", || host.state() == ControllerState::Enabled);
         } else {
-            assert_eq!(drive.model.seen().aborts, 1, "{fault:?}");
+            assert!(drive.model.seen().aborts >= 1, "{fault:?}");
         }
         drop(handle);
         drive.finish();
@@ -295,6 +295,27 @@ fn an_i_o_queue_that_cannot_be_made_is_tried_again() {
     assert!(drive.model.is_through());
     drop(handle);
     assert_eq!(drive.finish().enabled, 1, "without a reset");
+}
+
+/// Also what the instructions of a read are counted with, by callgrind.
+#[test]
+fn reads_of_one_page_at_depth_32() {
+    let drive = Drive::new(Shape::default());
+    let (host, handle) = (&drive.host, drive.attach(options()));
+    for i in 0..32 {
+        assert_eq!(host.write(&handle, u64::from(i) * 8, 8, i), NvmeStatus::SUCCESS);
+    }
+    for _ in 0..64 {
+        let reads = (0..32_u8).map(|i| handle.read(host.buf(8, 0xff), u64::from(i) * 8, 8));
+        let done = host.reactor.block_on(futures::future::join_all(reads.collect::<Vec<_>>()));
+        for (i, done) in (0..).zip(done) {
+            assert_eq!(done.status, NvmeStatus::SUCCESS);
+            let found = done.buf.into_one().unwrap();
+            assert_eq!((found.as_slice()[0], found.as_slice()[4095]), (i, i));
+        }
+    }
+    drop(handle);
+    assert_eq!(drive.finish().commands[&nvm::READ], 64 * 32);
 }
 
 #[test]

@@ -253,6 +253,7 @@ impl Model {
         let mut state = self.lock();
         (state.dead, state.stays_ready) = (false, false);
         state.faults.clear();
+        self.registers.write32(offset::CC as usize, 0);
         self.set_capabilities();
         self.stop(&mut state);
     }

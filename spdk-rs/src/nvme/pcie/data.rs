@@ -209,3 +209,96 @@ fn point_sgl(
     };
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    const START: usize = 0x10_0000;
+    const DELTA: u64 = 0x4000_0000;
+
+    fn dma() -> DmaMap {
+        DmaMap::Linear { start: START, len: 1 << 20, delta: DELTA }
+    }
+
+    /// A piece at an offset of the memory that the controller reaches.
+    fn piece(offset: usize, len: usize) -> IoVec {
+        IoVec::new(std::ptr::without_provenance_mut(START + offset), len)
+    }
+
+    fn iova(offset: u64) -> u64 {
+        START as u64 + DELTA + offset
+    }
+
+    /// Describes pieces with a list of 32 entries: both PRP entries, and the list.
+    fn pages(pieces: &[IoVec]) -> Result<(u64, u64, [u64; 32]), Unfit> {
+        let (mut list, mut sqe) = ([0_u64; 32], Sqe::default());
+        let slot = ListSlot { at: list.as_mut_ptr().cast(), iova: 77 << 12, bytes: 256 };
+        match pieces {
+            [one] => point_one(&mut sqe, one, &dma(), slot)?,
+            many => point_many(&mut sqe, many, &dma(), slot, SglSupport::None)?,
+        }
+        let word =
+            |at: usize| u64::from_le_bytes(sqe.dptr.as_bytes()[at..at + 8].try_into().unwrap());
+        assert_eq!(sqe.psdt(), 0);
+        Ok((word(0), word(8), list))
+    }
+
+    #[test]
+    fn pages_of_one_piece() {
+        let two = |pieces: &[IoVec]| pages(pieces).map(|(first, second, _)| (first, second));
+        assert_eq!(two(&[piece(0, 512)]), Ok((iova(0), 0)));
+        assert_eq!(two(&[piece(512, 3584)]), Ok((iova(512), 0)), "to the end of the page");
+        assert_eq!(two(&[piece(512, 3585)]), Ok((iova(512), iova(4096))));
+        assert_eq!(two(&[piece(0, 8192)]), Ok((iova(0), iova(4096))));
+        let (first, second, list) = pages(&[piece(0, 8193)]).unwrap();
+        assert_eq!((first, second, list[0], list[1]), (iova(0), 77 << 12, iova(4096), iova(8192)));
+        // 33 pages are the most that an entry and a list of 32 describe.
+        assert_eq!(pages(&[piece(4, 32 * 4096)]).unwrap().2[31], iova(32 * 4096));
+        assert_eq!(two(&[piece(4, 33 * 4096)]), Err(Unfit::TooLong));
+        assert_eq!(two(&[piece(2, 512)]), Err(Unfit::Copy), "not aligned to four bytes");
+        assert_eq!(two(&[piece((1 << 20) - 512, 513)]), Err(Unfit::Copy), "beyond the end");
+        assert_eq!(two(&[piece(1 << 20, 1)]), Err(Unfit::Copy), "outside");
+    }
+
+    #[test]
+    fn pages_of_many_pieces() {
+        let (first, second, list) =
+            pages(&[piece(512, 3584), piece(8192, 4096), piece(0, 100)]).unwrap();
+        assert_eq!((first, second), (iova(512), 77 << 12));
+        assert_eq!(list[..2], [iova(8192), iova(0)]);
+        let unfit = |pieces: &[IoVec]| pages(pieces).map(drop);
+        assert_eq!(unfit(&[piece(0, 512), piece(512, 512)]), Err(Unfit::Copy), "a hole in a page");
+        assert_eq!(unfit(&[piece(0, 4096), piece(4608, 512)]), Err(Unfit::Copy), "an offset");
+    }
+
+    #[test]
+    fn odd_pieces_of_an_sgl() {
+        let point = |pieces: &[IoVec], support| {
+            let (mut list, mut sqe) = ([0_u64; 32], Sqe::default());
+            let slot = ListSlot { at: list.as_mut_ptr().cast(), iova: 77 << 12, bytes: 256 };
+            let pointed = point_many(&mut sqe, pieces, &dma(), slot, support);
+            pointed.map(|()| (sqe.psdt(), sqe.dptr, list))
+        };
+        let odd = [piece(0, 512), piece(1024, 1022)];
+        let (psdt, dptr, list) = point(&odd, SglSupport::Any).unwrap();
+        assert_eq!((psdt, dptr.address.get(), dptr.length.get()), (1, 77 << 12, 32));
+        assert_eq!(dptr.identifier, 0x30);
+        assert_eq!(list[..4], [iova(0), 512, iova(1024), 1022]);
+        assert_eq!(point(&odd, SglSupport::Dword), Err(Unfit::Copy));
+        let many: Vec<_> = (0..17).map(|i| piece(i * 1024, 512)).collect();
+        assert!(point(&many[..16], SglSupport::Dword).is_ok());
+        assert_eq!(point(&many, SglSupport::Dword), Err(Unfit::Copy), "more than the list holds");
+        assert_eq!(SglSupport::of(2), SglSupport::Dword);
+    }
+
+    #[test]
+    fn lists_are_as_long_as_transfers_need() {
+        assert_eq!(list_bytes(4096), 256);
+        assert_eq!(list_bytes(128 << 10), 256);
+        assert_eq!(list_bytes((128 << 10) + 1), 512);
+        assert_eq!(list_bytes(u64::MAX), PAGE);
+    }
+}

@@ -115,6 +115,7 @@ fn every_kind_of_io_reaches_the_drive() {
         let (host, handle) = (&drive.host, drive.attach(options()));
         let status = |future: crate::bdev::IoFuture| host.reactor.block_on(future).status;
         assert_eq!(host.write(&handle, 0, 4, 7), NvmeStatus::SUCCESS);
+        assert_eq!(status(handle.write_fua(host.buf(4, 7), 0, 4)), NvmeStatus::SUCCESS);
         assert_eq!(status(handle.flush()), NvmeStatus::SUCCESS);
         assert_eq!(status(handle.compare(host.buf(4, 7), 0, 4)), NvmeStatus::SUCCESS);
         assert_eq!(status(handle.compare(host.buf(4, 8), 0, 4)), NvmeStatus::COMPARE_FAILURE);
@@ -131,7 +132,7 @@ fn every_kind_of_io_reaches_the_drive() {
         assert_eq!((handle.bdev().info().write_cache, count(nvm::FLUSH)), (cache, 1));
         assert_eq!((count(nvm::DATASET_MANAGEMENT), count(nvm::COMPARE)), (1, 3));
         drop(handle);
-        drive.finish();
+        assert_eq!(drive.finish().fua, 1);
     }
 }
 

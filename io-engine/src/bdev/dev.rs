@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use spdk_rs::bdev::RegistryError;
 use thiserror::Error;
 
-use super::{BdevUri, UriError, aio, existing, layers, malloc, null, nvmf, pool, uring, vol};
+use super::{BdevUri, UriError, aio, existing, layers, malloc, null, nvmf, pcie, pool, uring, vol};
 use crate::core::Engine;
 use crate::pool::ManagerError;
 
@@ -93,6 +93,7 @@ const SCHEMES: &[(&str, Parse)] = &[
     ("uring", uring::parse),
     ("nvmf", nvmf::parse),
     ("nvmf+tcp", nvmf::parse),
+    ("pcie", pcie::parse),
     ("pool", pool::parse),
     ("vol", vol::parse),
     ("lvol", vol::parse),

@@ -14,6 +14,7 @@ pub mod malloc;
 mod memory_params;
 mod null;
 mod nvmf;
+mod pcie;
 pub mod pool;
 pub mod uri;
 pub mod uring;

@@ -22,6 +22,7 @@ pub use generate::{CompletionsArgs, ManArgs};
 pub use http::HttpArgs;
 pub use log::{LogArgs, LogError, LogFormat};
 pub use manage::{EventsArgs, InjectArgs, NvmfArgs, PoolArgs, StatsArgs, VolArgs};
+pub use pci::{PciArgs, PciCommand};
 pub use rpc_server::RpcServerArgs;
 pub use top::TopArgs;
 
@@ -35,6 +36,7 @@ mod http;
 mod log;
 pub mod log_control;
 pub mod manage;
+pub mod pci;
 pub mod remote;
 mod rpc_server;
 #[cfg(test)]
@@ -91,6 +93,8 @@ pub enum ClientCommand {
     Nvmf(NvmfArgs),
     /// Inject faults into the devices of a running daemon
     Inject(InjectArgs),
+    /// List the NVMe controllers of this machine, and give them to user space or back
+    Pci(PciArgs),
     /// Show what a running daemon has counted
     Stats(StatsArgs),
     /// Show what has happened in a running daemon
@@ -112,6 +116,7 @@ impl ClientCommand {
             Self::Vol(args) => manage::vol(args),
             Self::Nvmf(args) => manage::nvmf(args),
             Self::Inject(args) => manage::inject(args),
+            Self::Pci(args) => pci::run(args),
             Self::Stats(args) => manage::stats(args),
             Self::Events(args) => manage::events(args),
             Self::Top(args) => top::run(args),

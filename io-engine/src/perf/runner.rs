@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 use futures::future::join_all;
-use spdk_rs::bdev::{HistogramOptions, IoStats, IoType, QosLimits};
+use spdk_rs::bdev::{HistogramOptions, IoStats, IoType, QosLimits, RegistryError};
 use spdk_rs::env::{Clock, os};
 use spdk_rs::reactor::{Counter, ReactorGone, ReactorHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,7 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub use error::PerfError;
 
 use self::job::{JobLinks, JobPlan, Outcome};
-use crate::bdev::{create, destroy, plan};
+use crate::bdev::{BdevError, create, destroy, plan};
 use crate::core::{BlockDevice, BlockDeviceDescriptor, CoreError, Engine};
 use crate::perf::options::{Geometry, PerfArgs, Place};
 use crate::perf::report::{Job, JobStats, Limit, Progress, RunReport, Sample};
@@ -91,7 +91,11 @@ pub fn run(args: &PerfArgs) -> Result<RunReport, PerfError> {
             return result;
         }
         for name in created.iter().rev() {
-            destroy(&engine, name).await?;
+            match destroy(&engine, name).await {
+                // Namespaces of one controller go together.
+                Err(BdevError::Registry(RegistryError::NotFound { .. })) => {}
+                other => other?,
+            }
         }
         // A volume's URI may have imported its pool.
         for pool in engine.pools().all().iter().rev() {

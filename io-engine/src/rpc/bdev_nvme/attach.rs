@@ -144,6 +144,11 @@ impl Request for Attach {
             let allowed = "it has to be a whole number as text, \"0\" to \"6\"";
             trid.priority = Some(priority.ok_or_else(|| params.refuse("priority", allowed))?);
         }
+        let fabrics_only = ["priority", "hostnqn", "hdgst", "ddgst"];
+        let given = fabrics_only.iter().find(|name| params.has(name));
+        if let (Some(_), Some(name)) = (trid.pci_address(), given) {
+            return Err(params.refuse(name, "it means nothing for a PCIe controller"));
+        }
         Ok(Self {
             name,
             trid,

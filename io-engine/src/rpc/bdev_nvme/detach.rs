@@ -51,7 +51,10 @@ impl Detach {
             "trtype" => text.eq_ignore_ascii_case(trid.trtype.name()),
             "adrfam" => text.eq_ignore_ascii_case(trid.adrfam().name()),
             // Written in another way, it is the same address.
-            "traddr" => text.parse() == Ok(trid.address.ip()),
+            "traddr" => match trid.pci_address() {
+                Some(address) => text.parse() == Ok(address),
+                None => text.parse() == Ok(trid.address.ip()),
+            },
             "trsvcid" => *text == trid.trsvcid(),
             "subnqn" => *text == trid.subnqn,
             "hostaddr" => source.is_some_and(|source| text.parse() == Ok(source.ip())),

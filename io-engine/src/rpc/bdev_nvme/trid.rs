@@ -10,7 +10,7 @@ use crate::rpc::params::{Def, Kind, ParamError, Params};
 
 /// Where a subsystem is; the subsystem itself is in [`SUBNQN`].
 pub(super) const PLACE: &[Def] = &[
-    required("trtype", choice_any_case(&["TCP"]), "The transport."),
+    required("trtype", choice_any_case(&["TCP", "PCIe"]), "The transport."),
     optional(
         "adrfam",
         choice_any_case(&["IPv4", "IPv6"]),
@@ -19,15 +19,19 @@ pub(super) const PLACE: &[Def] = &[
     required(
         "traddr",
         form("an address; names are for URIs", "192.0.2.1"),
-        "Address of the subsystem.",
+        "Address of the subsystem, or of the PCI function as `0000:01:00.0`.",
     ),
-    required("trsvcid", form("a port as text", "4420"), "Port of the subsystem."),
+    optional(
+        "trsvcid",
+        form("a port as text", "4420"),
+        "Port of the subsystem; required with `TCP`, without meaning for `PCIe`.",
+    ),
 ];
 /// The name of a subsystem.
-pub(super) const SUBNQN: Def = required(
+pub(super) const SUBNQN: Def = optional(
     "subnqn",
     form("an NVMe qualified name", "nqn.2016-06.io.spdk:cnode1"),
-    "The subsystem.",
+    "The subsystem; required with `TCP`.",
 );
 /// The host's end.
 pub(super) const SOURCE: &[Def] = &[
@@ -62,9 +66,23 @@ pub(super) fn take(
     let trtype: String = params.required("trtype")?;
     let traddr: String = params.required("traddr")?;
     let adrfam: Option<String> = params.optional("adrfam")?;
-    let trsvcid: String = params.required("trsvcid")?;
+    for name in ["hostaddr", "hostsvcid"] {
+        if trtype.eq_ignore_ascii_case("pcie") && params.has(name) {
+            return Err(params.refuse(name, "it means nothing for a PCIe controller"));
+        }
+    }
+    // A controller on this machine has an address and nothing else. It is no discovery service.
+    let local = trtype.eq_ignore_ascii_case("pcie") && subnqn.is_none();
+    if subnqn.is_some() && !trtype.eq_ignore_ascii_case("tcp") {
+        return Err(params.refuse("trtype", "a discovery service is reached by TCP"));
+    }
+    let trsvcid: String = match local {
+        true => params.optional("trsvcid")?.unwrap_or_default(),
+        false => params.required("trsvcid")?,
+    };
     let given: String = match subnqn {
         Some(fixed) => fixed.to_owned(),
+        None if local => params.optional("subnqn")?.unwrap_or_default(),
         None => params.required("subnqn")?,
     };
     let adrfam = adrfam.unwrap_or_default();
@@ -76,6 +94,8 @@ pub(super) fn take(
             TransportIdError::Address(..) => "traddr",
             TransportIdError::Service(_) => "trsvcid",
             TransportIdError::Nqn(_) => "subnqn",
+            TransportIdError::PciAddress(_) => "traddr",
+            TransportIdError::NotForPcie(name, _) => name,
         };
         params.refuse(name, error.to_string())
     })?;
@@ -102,6 +122,9 @@ fn take_source(params: &Params<'_>, trid: &TransportId) -> Result<Option<SocketA
 
 /// A subsystem's place as SPDK shows it.
 pub(super) fn show(trid: &TransportId) -> Value {
+    if trid.pci_address().is_some() {
+        return json!({ "trtype": trid.trtype.name(), "traddr": trid.traddr() });
+    }
     json!({
         "trtype": trid.trtype.name(),
         "adrfam": trid.adrfam().name(),

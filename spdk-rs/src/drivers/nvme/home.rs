@@ -401,6 +401,7 @@ impl Home {
         } else {
             self.controller.set_state(ControllerState::Resetting);
             self.tell_lost();
+            link.halt().await;
         }
         // All at once: what a core sent through another one's queue ends with that.
         let ended = self.shared.reactors.iter().map(|reactor| {

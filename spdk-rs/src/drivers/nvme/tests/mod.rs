@@ -5,6 +5,7 @@ mod faults;
 mod forward;
 mod inject;
 mod paths;
+mod pcie;
 mod target;
 mod wrong_data;
 

@@ -209,6 +209,7 @@ fn health_is_shown_and_its_thresholds_are_set() {
 
 /// A target that stops answering, and what the daemon does with its device.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "this is no reactor")]
 fn a_device_whose_io_takes_too_long_is_removed_where_that_is_asked_for() {
     use nix::sys::signal::Signal;
     let mut target = Daemon::start(&["--bdev", "malloc:///m?size_mb=1"]);

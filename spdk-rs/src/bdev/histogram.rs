@@ -9,9 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zerocopy::FromZeros;
 
-use super::{IoType, IoTypes};
-use crate::reactor::Counter;
-
 /// Buckets per power of two, as a power of two (SPDK's default granularity).
 pub(super) const GRANULARITY: u32 = 7;
 
@@ -26,16 +23,15 @@ const BUCKETS: usize = (RANGES as usize) << GRANULARITY;
 
 type Buckets = [AtomicU64; BUCKETS];
 
-/// The bucket of a latency.
+/// The bucket of a latency; those behind the last one are one with it.
 #[inline(always)]
 fn bucket_of(ticks: u64) -> usize {
     // The lowest bits are set, so that everything below two ranges counts as one of the second.
     let width = 63 - (ticks | ((2 << GRANULARITY) - 1)).leading_zeros();
     let shift = width - GRANULARITY;
-    // Beyond the last bucket at worst, which fits any usize.
     #[expect(clippy::cast_possible_truncation, reason = "at most 64 << 7")]
     let index = (u64::from(shift << GRANULARITY) + (ticks >> shift)) as usize;
-    index.min(BUCKETS - 1)
+    index
 }
 
 /// The first latency of a bucket, and how many it spans.
@@ -48,56 +44,53 @@ fn span_of(bucket: usize, granularity: u32) -> (u64, u64) {
     }
 }
 
-/// The histograms of a channel. Written by its reactor, read by anyone.
+/// The histogram of a kind of I/O on a channel. Written by its reactor, read by anyone.
 ///
-/// The memory of a kind is taken when it is first watched and kept until the channel is closed, so
-/// that recording needs no more than a look whether it is there.
+/// The memory is taken when the kind is first watched and kept until the channel is closed, so that
+/// recording needs no more than a look whether it is there.
 #[derive(Debug, Default)]
-pub(super) struct Histograms {
-    buckets: [OnceLock<Box<Buckets>>; IoType::COUNT],
-    /// The kinds that are watched, a bit each.
-    watched: Counter,
-}
+pub(super) struct ChannelHistogram(OnceLock<Box<Buckets>>);
 
-impl Histograms {
+impl ChannelHistogram {
     /// Counts a latency, on the owner's thread only.
     #[inline(always)]
-    pub(super) fn record(&self, kind: IoType, ticks: u64) {
-        if let Some(buckets) = self.buckets[kind as usize].get() {
-            let bucket = &buckets[bucket_of(ticks)];
-            bucket.store(bucket.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    pub(super) fn record(&self, ticks: u64) {
+        let Some(buckets) = self.0.get() else { return };
+        match buckets.get(bucket_of(ticks)) {
+            Some(bucket) => increment(bucket),
+            None => Self::record_last(buckets),
         }
     }
 
-    /// Whether a kind is watched.
-    pub(super) fn watches(&self, kind: IoType) -> bool {
-        self.watched.get() >> kind as u32 & 1 == 1
+    #[cold]
+    #[inline(never)]
+    fn record_last(buckets: &Buckets) {
+        increment(&buckets[BUCKETS - 1]);
     }
 
-    /// Watches these kinds, from nothing on. On the owner's thread only.
-    pub(super) fn watch(&self, kinds: IoTypes) {
-        for kind in kinds.iter() {
-            match self.buckets[kind as usize].get() {
-                Some(old) => old.iter().for_each(|bucket| bucket.store(0, Ordering::Relaxed)),
-                None => {
-                    // Zeroed memory; pages of it that are never counted in are never there.
-                    let Ok(fresh) = Buckets::new_box_zeroed() else { continue };
-                    let _ = self.buckets[kind as usize].set(fresh);
+    /// Begins from nothing. On the owner's thread only.
+    pub(super) fn begin(&self) {
+        match self.0.get() {
+            Some(old) => old.iter().for_each(|bucket| bucket.store(0, Ordering::Relaxed)),
+            None => {
+                // Zeroed memory; pages of it that are never counted in are never there.
+                if let Ok(fresh) = Buckets::new_box_zeroed() {
+                    let _ = self.0.set(fresh);
                 }
             }
         }
-        self.watched.set(kinds.iter().map(|kind| 1 << kind as u32).sum());
     }
 
-    /// The counts of a watched kind.
-    pub(super) fn snapshot(&self, kind: IoType) -> Option<LatencyHistogram> {
-        if !self.watches(kind) {
-            return None;
-        }
-        let buckets = self.buckets[kind as usize].get()?;
-        let counts = buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
+    /// The counts, if it was ever begun.
+    pub(super) fn snapshot(&self) -> Option<LatencyHistogram> {
+        let counts = self.0.get()?.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
         Some(LatencyHistogram { granularity: GRANULARITY, counts })
     }
+}
+
+#[inline(always)]
+fn increment(bucket: &AtomicU64) {
+    bucket.store(bucket.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 /// How often which latency was seen.
@@ -117,7 +110,7 @@ impl LatencyHistogram {
     /// Counts a latency so many times.
     pub fn count(&mut self, ticks: u64, times: u64) {
         debug_assert_eq!(self.granularity, GRANULARITY);
-        self.counts[bucket_of(ticks)] += times;
+        self.counts[bucket_of(ticks).min(BUCKETS - 1)] += times;
     }
 
     /// Adds another histogram of the same granularity.
@@ -221,17 +214,16 @@ mod tests {
             assert!(width == 1 || first / width >= 128, "no wider than 1/128");
             next = first + width;
         }
-        assert_eq!(
-            (next, bucket_of(next), bucket_of(u64::MAX)),
-            (1 << 48, BUCKETS - 1, BUCKETS - 1)
-        );
+        assert_eq!((next, bucket_of(next)), (1 << 48, BUCKETS));
+        assert_eq!(of(&[next, u64::MAX]).counts()[BUCKETS - 1], 2);
     }
 
     fn of(latencies: &[u64]) -> LatencyHistogram {
-        let all = Histograms::default();
-        all.watch(IoTypes::of(&[IoType::Read]));
-        latencies.iter().for_each(|&ticks| all.record(IoType::Read, ticks));
-        all.snapshot(IoType::Read).unwrap()
+        let all = ChannelHistogram::default();
+        assert!(all.snapshot().is_none());
+        all.begin();
+        latencies.iter().for_each(|&ticks| all.record(ticks));
+        all.snapshot().unwrap()
     }
 
     #[test]

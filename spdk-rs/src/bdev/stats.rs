@@ -1,11 +1,11 @@
 //! Statistics of a device: kept per core with plain stores, merged by whoever reads them.
 
-use super::histogram::{Histograms, LatencyHistogram};
+use super::histogram::{ChannelHistogram, LatencyHistogram};
 use super::{IoType, IoTypes};
 use crate::NvmeStatus;
 use crate::reactor::Counter;
 
-/// The counters of one kind of I/O on one core. One cache line.
+/// The counters of one kind of I/O on one core. The first cache line is what every I/O touches.
 #[derive(Debug)]
 #[repr(align(64))]
 struct OpCounters {
@@ -22,6 +22,7 @@ struct OpCounters {
     /// The shortest latency; `u64::MAX` as long as there was none.
     ticks_min: Counter,
     ticks_max: Counter,
+    histogram: ChannelHistogram,
 }
 
 impl OpCounters {
@@ -35,14 +36,13 @@ impl OpCounters {
             errors: Counter::default(),
             ticks_min: Counter::default(),
             ticks_max: Counter::default(),
+            histogram: ChannelHistogram::default(),
         };
         op.reset(ResetMode::MaxMin);
         op
     }
 
     /// Notes the latency as the shortest or longest.
-    #[cold]
-    #[inline(never)]
     fn widen(&self, ticks: u64, watched: bool) {
         self.ticks_min.set(self.ticks_min.get().min(ticks));
         self.ticks_max.set(self.ticks_max.get().max(ticks));
@@ -55,12 +55,6 @@ impl OpCounters {
         let none = watched || min == u64::MAX;
         self.usual_min.set(if none { u64::MAX } else { min });
         self.usual_range.set(if none { 0 } else { max - min });
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn failed(&self) {
-        self.errors.add(1);
     }
 
     /// On the owner's thread only.
@@ -106,7 +100,8 @@ pub enum ResetMode {
 pub struct ChannelCounters {
     ops: [OpCounters; IoType::COUNT],
     block_len: u64,
-    histograms: Histograms,
+    /// The kinds whose latencies are counted in histograms, a bit each.
+    watched: Counter,
     /// I/Os that were in flight when it was last looked at (see [`super::sampling`]).
     pub(super) queue_depth: Counter,
 }
@@ -142,42 +137,51 @@ impl ChannelCounters {
         Self {
             ops: std::array::from_fn(|_| OpCounters::new()),
             block_len: block_len.into(),
-            histograms: Histograms::default(),
+            watched: Counter::default(),
             queue_depth: Counter::default(),
         }
     }
 
-    /// Counts a completed operation; true when it failed.
+    /// Counts a completed operation; true when it failed, which is then to be counted apart: one
+    /// call out of the fast path does all that a failure needs.
     #[inline(always)]
     pub(super) fn record(&self, kind: IoType, blocks: u64, ticks: u64, status: NvmeStatus) -> bool {
         let op = &self.ops[kind as usize];
         op.ops.add(1);
         op.ticks.add(ticks);
         if ticks.wrapping_sub(op.usual_min.get()) > op.usual_range.get() {
-            self.unusual(kind, ticks);
+            // For a histogram, or as the shortest or longest.
+            op.histogram.record(ticks);
+            if ticks < op.ticks_min.get() || ticks > op.ticks_max.get() {
+                self.widen(kind, ticks);
+            }
         }
         if !status.is_success() {
-            op.failed();
             return true;
         }
         op.blocks.add(blocks);
         false
     }
 
-    /// A latency that is more than to be added up: for a histogram, or as the shortest or longest.
+    /// Counts an operation as failed that [`ChannelCounters::record`] has found to be.
+    pub(super) fn failed(&self, kind: IoType) {
+        self.ops[kind as usize].errors.add(1);
+    }
+
     #[cold]
     #[inline(never)]
-    fn unusual(&self, kind: IoType, ticks: u64) {
-        self.histograms.record(kind, ticks);
-        let op = &self.ops[kind as usize];
-        if ticks < op.ticks_min.get() || ticks > op.ticks_max.get() {
-            op.widen(ticks, self.histograms.watches(kind));
-        }
+    fn widen(&self, kind: IoType, ticks: u64) {
+        self.ops[kind as usize].widen(ticks, self.watches(kind));
+    }
+
+    fn watches(&self, kind: IoType) -> bool {
+        self.watched.get() >> kind as u32 & 1 == 1
     }
 
     /// Starts histograms of these kinds afresh, or ends them all. On the owner's thread only.
     pub(super) fn watch(&self, kinds: IoTypes) {
-        self.histograms.watch(kinds);
+        kinds.iter().for_each(|kind| self.ops[kind as usize].histogram.begin());
+        self.watched.set(kinds.iter().map(|kind| 1 << kind as u32).sum());
         for kind in IoType::ALL {
             self.ops[kind as usize].set_usual(kinds.contains(kind));
         }
@@ -185,7 +189,7 @@ impl ChannelCounters {
 
     /// The histogram of a kind, when there is one.
     pub(super) fn histogram(&self, kind: IoType) -> Option<LatencyHistogram> {
-        self.histograms.snapshot(kind)
+        self.ops[kind as usize].histogram.snapshot().filter(|_| self.watches(kind))
     }
 
     /// Sets counters back. On the owner's thread only.
@@ -261,14 +265,26 @@ impl IoStats {
 mod tests {
     use super::*;
 
+    fn record(
+        counters: &ChannelCounters,
+        kind: IoType,
+        blocks: u64,
+        ticks: u64,
+        status: NvmeStatus,
+    ) {
+        if counters.record(kind, blocks, ticks, status) {
+            counters.failed(kind);
+        }
+    }
+
     #[test]
     fn a_channel_counts_and_merges() {
         let one = ChannelCounters::new(512);
-        one.record(IoType::Read, 8, 10, NvmeStatus::SUCCESS);
-        one.record(IoType::Read, 8, 30, NvmeStatus::SUCCESS);
-        one.record(IoType::Read, 8, 20, NvmeStatus::INTERNAL_ERROR);
+        record(&one, IoType::Read, 8, 10, NvmeStatus::SUCCESS);
+        record(&one, IoType::Read, 8, 30, NvmeStatus::SUCCESS);
+        record(&one, IoType::Read, 8, 20, NvmeStatus::INTERNAL_ERROR);
         let two = ChannelCounters::new(512);
-        two.record(IoType::Read, 1, 5, NvmeStatus::SUCCESS);
+        record(&two, IoType::Read, 1, 5, NvmeStatus::SUCCESS);
         let mut all = one.snapshot();
         all.merge(&two.snapshot());
         let expected = OpStats {
@@ -289,8 +305,8 @@ mod tests {
         let counters = ChannelCounters::new(512);
         for mode in [ResetMode::None, ResetMode::Errors, ResetMode::MaxMin, ResetMode::All] {
             counters.reset(ResetMode::All);
-            counters.record(IoType::Read, 8, 10, NvmeStatus::SUCCESS);
-            counters.record(IoType::Read, 8, 30, NvmeStatus::INTERNAL_ERROR);
+            record(&counters, IoType::Read, 8, 10, NvmeStatus::SUCCESS);
+            record(&counters, IoType::Read, 8, 30, NvmeStatus::INTERNAL_ERROR);
             counters.reset(mode);
             let mut retired = counters.snapshot();
             retired.reset(mode);
@@ -304,7 +320,7 @@ mod tests {
             };
             assert_eq!(shown(counters.snapshot().of(IoType::Read)), wanted, "{mode:?}");
             // A latency in between is the shortest and the longest once they are set back.
-            counters.record(IoType::Read, 8, 20, NvmeStatus::SUCCESS);
+            record(&counters, IoType::Read, 8, 20, NvmeStatus::SUCCESS);
             let op = *counters.snapshot().of(IoType::Read);
             let fresh = matches!(mode, ResetMode::MaxMin | ResetMode::All);
             let extremes = if fresh { (20, 20) } else { (10, 30) };
@@ -315,7 +331,7 @@ mod tests {
     #[test]
     fn histograms_take_every_latency_and_leave_the_extremes_right() {
         let counters = ChannelCounters::new(512);
-        let read = |ticks| counters.record(IoType::Read, 1, ticks, NvmeStatus::SUCCESS);
+        let read = |ticks| record(&counters, IoType::Read, 1, ticks, NvmeStatus::SUCCESS);
         read(50);
         read(100);
         assert!(counters.histogram(IoType::Read).is_none());
@@ -323,7 +339,7 @@ mod tests {
         for ticks in [70, 70, 100, 3, 200] {
             read(ticks);
         }
-        counters.record(IoType::Write, 1, 9, NvmeStatus::SUCCESS);
+        record(&counters, IoType::Write, 1, 9, NvmeStatus::SUCCESS);
         assert!(counters.histogram(IoType::Write).is_none(), "only reads were asked for");
         assert_eq!(counters.histogram(IoType::Read).unwrap().total(), 5);
         counters.watch(IoTypes::default());

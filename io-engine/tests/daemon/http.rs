@@ -15,6 +15,8 @@ use crate::harness::{Daemon, fails};
 
 const TOKEN: &str = "dGhlIHNlY3JldCBvZiB0aGUgdGVzdA";
 
+const SUBSYSTEM: &str = "nqn.2016-06.io.spdk:m";
+
 type Exposition = MetricsExposition<PrometheusType, PrometheusValue>;
 
 /// The HTTP server of a daemon that was started with `--http 0`.
@@ -164,9 +166,6 @@ fn what_cannot_be_served_ends_the_start() {
     assert!(code == Some(2) && words.contains("--http"), "{words}");
     let (code, words) = fails(&socket, &["--http", "127.0.0.1"]);
     assert!(code == Some(2) && words.contains("it has to be a port"), "{words}");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let taken = taken.local_addr().expect("an address");
-    let _keep = std::net::TcpListener::bind(taken);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let (code, words) = fails(&socket, &["--http", &address]);
@@ -174,8 +173,8 @@ fn what_cannot_be_served_ends_the_start() {
     assert!(!socket.exists(), "nothing is left behind");
 }
 
-#[test]
-fn every_part_of_the_engine_has_metrics() {
+/// A daemon with something of everything, and where its files are.
+fn everything() -> (Daemon, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
     let disk = dir.path().join("pool.img");
     let daemon = Daemon::start(&["--http", "0", "--bdev", "malloc:///m\"0?size_mb=1"]);
@@ -188,7 +187,7 @@ fn every_part_of_the_engine_has_metrics() {
     for _ in 0..3 {
         daemon.call("block_write", json!({ "name": "b", "block": blocks[0], "data": data }));
     }
-    let nqn = "nqn.2016-06.io.spdk:m";
+    let nqn = SUBSYSTEM;
     // The initiator is in the same process, and would find the volume's own taken.
     let uuid = "0d1f4ec4-66cb-4c3e-9a4b-0d6a4c3f1c11";
     daemon.call("nvmf_create_transport", json!({ "trtype": "TCP" }));
@@ -203,7 +202,12 @@ fn every_part_of_the_engine_has_metrics() {
     let port = listeners[0]["address"]["trsvcid"].as_str().expect("a port");
     // The engine's own initiator is the host.
     daemon.call("bdev_create", json!({ "uri": format!("nvmf://127.0.0.1:{port}/{nqn}?name=h") }));
+    (daemon, dir)
+}
 
+#[test]
+fn every_part_of_the_engine_has_metrics() {
+    let (daemon, _dir) = everything();
     let (metrics, text) = Http::of(&daemon).metrics();
     let at = |family: &str, labels: &[(&str, &str)]| {
         value(&metrics, family, labels)
@@ -238,7 +242,7 @@ fn every_part_of_the_engine_has_metrics() {
         at(family, &[p]);
     }
     assert_eq!(at("io_engine_volume_size_bytes", &[p, ("volume", "v")]), 4_194_304.0);
-    let nqn = ("nqn", nqn);
+    let nqn = ("nqn", SUBSYSTEM);
     assert_eq!(at("io_engine_nvmf_subsystem_namespaces", &[nqn]), 1.0);
     assert_eq!(at("io_engine_nvmf_subsystem_controllers", &[nqn]), 1.0);
     assert!(at("io_engine_nvmf_controller_io_queues", &[nqn]) >= 1.0);

@@ -44,7 +44,8 @@ impl Gate {
         }
         self.stats.forbidden.fetch_add(1, Ordering::Relaxed);
         let text = format!(
-            "Permission denied: this call of {} may change something and needs the bearer token; {how}",
+            "Permission denied: this call of {} may change something and needs the bearer token; \
+             {how}",
             self.name
         );
         Err(codes::from_errno(EACCES, text))

@@ -3,11 +3,79 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jsonrpc::ServerStats;
+use jsonrpc::http::HttpStats;
 use nix::unistd::{SysconfVar, sysconf};
 use spdk_rs::env::MemoryReport;
 
 use super::Sources;
 use super::text::{Exposition, Kind};
+
+/// Counts of the Unix socket.
+const RPC: &[(&str, Kind, &str, fn(&ServerStats) -> u64)] = &[
+    ("io_engine_rpc_connections", Kind::Gauge, "Open connections of the Unix socket.", |rpc| {
+        rpc.connections() as u64
+    }),
+    (
+        "io_engine_rpc_accepted_total",
+        Kind::Counter,
+        "Connections of the Unix socket that were served.",
+        ServerStats::accepted,
+    ),
+    (
+        "io_engine_rpc_refused_total",
+        Kind::Counter,
+        "Connections of the Unix socket that were refused, for their number or their user.",
+        ServerStats::refused,
+    ),
+    (
+        "io_engine_rpc_stalled_total",
+        Kind::Counter,
+        "Connections of the Unix socket that were closed because their peer read nothing.",
+        ServerStats::stalled,
+    ),
+    (
+        "io_engine_rpc_calls_total",
+        Kind::Counter,
+        "Methods called over the Unix socket.",
+        ServerStats::requests,
+    ),
+    (
+        "io_engine_rpc_panics_total",
+        Kind::Counter,
+        "Methods called over the Unix socket that panicked.",
+        ServerStats::panics,
+    ),
+    (
+        "io_engine_rpc_buffered_bytes",
+        Kind::Gauge,
+        "Responses that wait for peers of the Unix socket to read them.",
+        |rpc| rpc.buffered_bytes() as u64,
+    ),
+];
+
+/// Counts of the HTTP server.
+const HTTP: &[(&str, &str, fn(&HttpStats) -> u64)] = &[
+    ("io_engine_http_accepted_total", "HTTP connections that were served.", HttpStats::accepted),
+    (
+        "io_engine_http_refused_total",
+        "HTTP connections that were refused for their number.",
+        HttpStats::refused,
+    ),
+    (
+        "io_engine_http_stalled_total",
+        "HTTP connections that were closed because their peer read nothing.",
+        HttpStats::stalled,
+    ),
+    ("io_engine_http_requests_total", "HTTP requests.", HttpStats::requests),
+    (
+        "io_engine_http_forbidden_total",
+        "HTTP requests and calls refused for their host, origin or token.",
+        HttpStats::forbidden,
+    ),
+    ("io_engine_http_calls_total", "Methods called over HTTP.", HttpStats::calls),
+    ("io_engine_http_panics_total", "Methods called over HTTP that panicked.", HttpStats::panics),
+];
 
 pub(super) fn write(out: &mut Exposition, sources: &Sources) {
     out.family("io_engine_build_info", Kind::Gauge, "The build that runs.").sample(
@@ -20,72 +88,13 @@ pub(super) fn write(out: &mut Exposition, sources: &Sources) {
     );
     kernel(out, sources.started);
     if let Some(rpc) = &sources.rpc {
-        let mut one =
-            |name: &str, kind, help: &str, value: u64| out.single(name, kind, help, value);
-        one(
-            "io_engine_rpc_connections",
-            Kind::Gauge,
-            "Open connections of the Unix socket.",
-            rpc.connections() as u64,
-        );
-        one(
-            "io_engine_rpc_accepted_total",
-            Kind::Counter,
-            "Connections of the Unix socket that were served.",
-            rpc.accepted(),
-        );
-        one(
-            "io_engine_rpc_refused_total",
-            Kind::Counter,
-            "Connections of the Unix socket that were refused, for their number or their user.",
-            rpc.refused(),
-        );
-        one(
-            "io_engine_rpc_stalled_total",
-            Kind::Counter,
-            "Connections of the Unix socket that were closed because their peer read nothing.",
-            rpc.stalled(),
-        );
-        one(
-            "io_engine_rpc_calls_total",
-            Kind::Counter,
-            "Methods called over the Unix socket.",
-            rpc.requests(),
-        );
-        one(
-            "io_engine_rpc_panics_total",
-            Kind::Counter,
-            "Methods called over the Unix socket that panicked.",
-            rpc.panics(),
-        );
-        one(
-            "io_engine_rpc_buffered_bytes",
-            Kind::Gauge,
-            "Responses that wait for peers of the Unix socket to read them.",
-            rpc.buffered_bytes() as u64,
-        );
+        for (name, kind, help, value) in RPC {
+            out.single(name, *kind, help, value(rpc));
+        }
     }
-    let http = &sources.http;
-    let mut one = |name: &str, help: &str, value: u64| out.single(name, Kind::Counter, help, value);
-    one("io_engine_http_accepted_total", "HTTP connections that were served.", http.accepted());
-    one(
-        "io_engine_http_refused_total",
-        "HTTP connections that were refused for their number.",
-        http.refused(),
-    );
-    one(
-        "io_engine_http_stalled_total",
-        "HTTP connections that were closed because their peer read nothing.",
-        http.stalled(),
-    );
-    one("io_engine_http_requests_total", "HTTP requests.", http.requests());
-    one(
-        "io_engine_http_forbidden_total",
-        "HTTP requests and calls refused for their host, origin or token.",
-        http.forbidden(),
-    );
-    one("io_engine_http_calls_total", "Methods called over HTTP.", http.calls());
-    one("io_engine_http_panics_total", "Methods called over HTTP that panicked.", http.panics());
+    for (name, help, value) in HTTP {
+        out.single(name, Kind::Counter, help, value(&sources.http));
+    }
 }
 
 /// What the kernel says of the process, under the names that every exporter has for it.

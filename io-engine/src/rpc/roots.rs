@@ -105,9 +105,7 @@ mod tests {
         roots.check(Path::new("/etc/passwd")).expect("anywhere");
         roots.confine(&root).expect("confined");
         roots.check(&root.join("new")).expect("below");
-        for outside in
-            ["../out", "link", "dangling", "..", "no/../../out", "/etc/passwd", "no/x"]
-        {
+        for outside in ["../out", "link", "dangling", "..", "no/../../out", "/etc/passwd", "no/x"] {
             let error = roots.check(&root.join(outside)).expect_err(outside);
             assert_eq!(error.code(), -13, "{outside}");
         }

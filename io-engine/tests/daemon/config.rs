@@ -155,7 +155,8 @@ fn a_controller_is_attached_again() {
         json!({"name": "far", "trtype": "TCP",
         "traddr": "127.0.0.1", "trsvcid": port, "subnqn": nqn, "hdgst": true, "priority": "2",
         "multipath": "failover", "keep_alive_timeout_ms": 5000, "io_queue_size": 16,
-        "ctrlr_loss_timeout_sec": 20, "reconnect_delay_sec": 2}),
+        "ctrlr_loss_timeout_sec": 20, "reconnect_delay_sec": 2, "disable_sq_flow_control": false,
+        "multipath_opts": {"policy": "active_active"}}),
     );
     let uri = format!(
         "nvmf://127.0.0.1:{port}/{other}?name=by_uri&hostnqn=nqn.2016-06.io.spdk:h\

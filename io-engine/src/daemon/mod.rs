@@ -29,7 +29,7 @@ use crate::bdev::dev::Factory;
 use crate::cli::{DaemonArgs, ExitCode, ExportArgs};
 use crate::core::{Engine, EngineOptions};
 use crate::rpc::{self, Context};
-use crate::subsys::Config;
+use crate::subsys::{self, Config};
 pub use error::DaemonError;
 use flush::Unflushed;
 use signals::Signals;
@@ -125,6 +125,7 @@ impl<'a> Plan<'a> {
         let server = self.socket().map(bind).transpose()?;
         let engine = Engine::start(&self.options)?;
         context.set_engine(Arc::clone(&engine));
+        runtime.spawn(subsys::hot_removal(&engine));
         if self.args.rpc.wait_for_rpc {
             return self.serve_held(runtime, server, signals, context, engine);
         }

@@ -1,7 +1,7 @@
 //! The device below a pool, in blocks of 4 KiB.
 
 use spdk_rs::NvmeStatus;
-use spdk_rs::bdev::{IoBuf, IoCompletion, IoHandle};
+use spdk_rs::bdev::{DeviceEvent, IoBuf, IoCompletion, IoHandle};
 use spdk_rs::env::DmaBuf;
 use spdk_rs::reactor::yield_now;
 
@@ -35,6 +35,12 @@ impl Device {
 
     pub(super) fn name(&self) -> &str {
         self.handle.bdev().name()
+    }
+
+    /// Tells whoever watches the device that what is kept on it takes no more changes.
+    pub(super) fn tell_read_only(&self, user: &str, reason: &str) {
+        let (user, reason) = (user.into(), reason.into());
+        self.handle.bdev().notify(&DeviceEvent::ReadOnly { user, reason });
     }
 
     /// The present size in blocks of 4 KiB.

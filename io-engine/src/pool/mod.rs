@@ -166,12 +166,12 @@ impl Pool {
     /// Stops taking changes, with the first reason that is given. What is on the medium stays as
     /// the last checkpoint and the journal have it.
     fn stop(&self, reason: String) {
-        let mut stopped = self.stopped.borrow_mut();
-        if stopped.is_none() {
+        let first = self.stopped.borrow().is_none();
+        if first {
             tracing::error!(pool = self.name, reason, "the pool is read-only from now on");
-            *stopped = Some(reason);
+            *self.stopped.borrow_mut() = Some(reason.clone());
+            self.device.tell_read_only(&self.name, &reason);
         }
-        drop(stopped);
         self.wake_stopped();
     }
 

@@ -10,7 +10,7 @@ use spdk_rs::bdev::{Bdev, ClaimKind, IoType};
 use super::errors::{self, RpcResult};
 use super::params::def::{int, only, optional, required};
 use super::params::{Def, Defs, Kind, Name, Nothing, ParamError, Params, Request};
-use super::{Context, Method};
+use super::{Context, Method, qos};
 use crate::bdev;
 
 /// Block sizes of devices in memory, in bytes.
@@ -220,12 +220,7 @@ fn describe(bdev: &Bdev) -> Value {
         "physical_block_size": info.phys_block_len,
         "num_blocks": bdev.num_blocks(),
         "uuid": info.uuid,
-        "assigned_rate_limits": {
-            "rw_ios_per_sec": 0,
-            "rw_mbytes_per_sec": 0,
-            "r_mbytes_per_sec": 0,
-            "w_mbytes_per_sec": 0,
-        },
+        "assigned_rate_limits": qos::of_device(bdev),
         "claimed": !claims.is_empty(),
         "zoned": false,
         "supported_io_types": supported_io_types(bdev),

@@ -12,17 +12,21 @@ pub mod docs;
 pub mod errors;
 mod file;
 mod framework;
+mod health;
+mod histogram;
 mod iostat;
 mod log;
 mod lvol;
 mod malloc;
 mod method;
+pub mod notify;
 mod null;
 mod nvmf;
 pub mod openrpc;
 pub mod params;
 mod phase;
 mod pool;
+mod qos;
 mod roots;
 mod saved;
 mod settings;
@@ -115,7 +119,11 @@ pub fn methods() -> Vec<Method> {
         ("settings", settings::methods()),
         ("framework", thread::methods()),
         ("bdev", bdev::methods()),
-        ("bdev", iostat::methods()),
+        ("stats", iostat::methods()),
+        ("stats", histogram::methods()),
+        ("stats", qos::methods()),
+        ("stats", health::methods()),
+        ("stats", notify::methods()),
         ("bdev", malloc::methods()),
         ("bdev", null::methods()),
         ("bdev", file::methods()),

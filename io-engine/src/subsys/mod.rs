@@ -1,7 +1,10 @@
-//! What stands between the daemon and its parts: the configuration file, and the NVMe-oF target.
+//! What stands between the daemon and its parts: the configuration file, the NVMe-oF target, and
+//! the removal of devices whose I/O takes too long.
 
 pub mod config;
+mod hot_removal;
 pub mod nvmf;
 
 pub use config::{Config, ConfigError};
+pub use hot_removal::hot_removal;
 pub use nvmf::Nvmf;

@@ -14,3 +14,4 @@ mod pool;
 mod refusals;
 mod rpc_py;
 mod start;
+mod stats;

@@ -1,14 +1,14 @@
 //! The block devices of an engine, by name, alias and UUID.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 #[expect(clippy::disallowed_types, reason = "creation, look-up and removal are control plane")]
 use std::sync::Mutex;
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::Bdev;
+use super::{Bdev, DeviceEvent};
 
 /// Why a device cannot be registered or found.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -46,6 +46,16 @@ pub struct Registry {
     devices: Devices,
     /// The names, in the order in which they were registered.
     order: Order,
+    monitor: OnceLock<Arc<dyn DeviceMonitor>>,
+}
+
+/// Is told of every device of a registry, on whatever thread causes it. Must not block, nor use the
+/// registry.
+pub trait DeviceMonitor: Send + Sync {
+    /// A device was registered.
+    fn added(&self, bdev: &Arc<Bdev>);
+    /// Something happened to a registered device; its removal is the last of it.
+    fn event(&self, bdev: &Bdev, event: &DeviceEvent);
 }
 
 #[expect(clippy::disallowed_types, reason = "see the import")]
@@ -60,6 +70,12 @@ impl Registry {
         Arc::default()
     }
 
+    /// Has `monitor` told of every device that is registered from now on. A registry has one; false
+    /// when it has one already.
+    pub fn set_monitor(&self, monitor: Arc<dyn DeviceMonitor>) -> bool {
+        self.monitor.set(monitor).is_ok()
+    }
+
     /// Adds a device; its name, aliases and UUID are its own from now on.
     ///
     /// # Errors
@@ -72,6 +88,12 @@ impl Registry {
         }
         devices.insert(info.name.clone(), Arc::clone(bdev));
         self.order().push(info.name.clone());
+        // Under the lock, so that nobody removes the device before the monitor knows it.
+        if let Some(monitor) = self.monitor.get() {
+            let own = Arc::clone(monitor);
+            bdev.listen(Arc::new(move |bdev, event| own.event(bdev, event)));
+            monitor.added(bdev);
+        }
         Ok(())
     }
 

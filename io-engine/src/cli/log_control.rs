@@ -114,7 +114,6 @@ impl Filter {
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "see the import")]
 fn lock() -> MutexGuard<'static, Filter> {
     FILTER.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -64,8 +64,10 @@ pub(super) fn methods() -> Vec<Method> {
 }
 
 async fn get_subsystems(_: Arc<Context>, _: Nothing) -> RpcResult<Vec<Value>> {
-    let show = |one: &Box<dyn Subsystem>| json!({ "subsystem": one.name(), "depends_on": one.depends_on() });
-    Ok(subsystems().iter().map(show).collect())
+    let all = subsystems();
+    let show =
+        all.iter().map(|one| json!({ "subsystem": one.name(), "depends_on": one.depends_on() }));
+    Ok(show.collect())
 }
 
 /// The subsystem of a name, with SPDK's error.

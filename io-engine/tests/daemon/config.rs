@@ -36,6 +36,14 @@ fn make_everything(daemon: &Daemon, dir: &str) {
     call("pool_create", json!({"name": "puddle", "disk": disk}));
     call("block_create", json!({"name": "z", "io_depth": 3, "perf_metrics": {"iops": 5}}));
 
+    call("bdev_set_qos_limit", json!({"name": "y", "rw_ios_per_sec": 5000, "r_mbytes_per_sec": 7}));
+    call("bdev_set_io_timeout", json!({"name": "tank/v", "timeout_us": 9000, "action": "reset"}));
+    call("bdev_set_qd_sampling_period", json!({"name": "y", "period": 100_000}));
+    call("bdev_enable_histogram", json!({"name": "y", "enable": true, "opc": "read"}));
+    call("bdev_enable_histogram", json!({"name": "z", "enable": true, "granularity": 3}));
+    call("bdev_set_health_thresholds", json!({"faulted_media_errors": 9}));
+    call("bdev_set_health_thresholds", json!({"name": "z", "degraded_io_timeouts": 4}));
+
     let nqn = "nqn.2016-06.io.spdk:all";
     call("nvmf_set_max_subsystems", json!({"max_subsystems": 5}));
     call(
@@ -97,6 +105,11 @@ fn one_of_everything_is_the_same_after_a_restart() {
         "bdev_null_create",
         "depth=8",
         "bdev_aio_create",
+        "bdev_set_qos_limit",
+        "bdev_set_io_timeout",
+        "bdev_set_qd_sampling_period",
+        "bdev_enable_histogram",
+        "bdev_set_health_thresholds",
         "pool_import",
         "block_create",
         "nvmf_set_max_subsystems",
@@ -155,7 +168,8 @@ fn a_controller_is_attached_again() {
         json!({"name": "far", "trtype": "TCP",
         "traddr": "127.0.0.1", "trsvcid": port, "subnqn": nqn, "hdgst": true, "priority": "2",
         "multipath": "failover", "keep_alive_timeout_ms": 5000, "io_queue_size": 16,
-        "ctrlr_loss_timeout_sec": 20, "reconnect_delay_sec": 2}),
+        "ctrlr_loss_timeout_sec": 20, "reconnect_delay_sec": 2, "disable_sq_flow_control": false,
+        "multipath_opts": {"policy": "active_active"}}),
     );
     let uri = format!(
         "nvmf://127.0.0.1:{port}/{other}?name=by_uri&hostnqn=nqn.2016-06.io.spdk:h\

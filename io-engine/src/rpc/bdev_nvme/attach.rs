@@ -7,6 +7,7 @@ use spdk_rs::nvme::{TransportId, check_nqn};
 use uuid::Uuid;
 
 use super::options::{RECONNECT, Reconnect};
+use super::paths::{POLICY, take_policy};
 use super::trid;
 use crate::core::HostIdentity;
 use crate::rpc::errors::{self, RpcResult};
@@ -56,7 +57,20 @@ struct Attach {
     io_queue_size: u16,
     keep_alive_timeout_ms: Option<u32>,
     timeout_us: Option<u64>,
+    policy: MultipathPolicy,
     reconnect: Reconnect,
+}
+
+/// Which of several paths are used.
+struct MultipathOptions(MultipathPolicy);
+
+impl Request for MultipathOptions {
+    const PARAMS: Defs =
+        &[POLICY, &[only("min_io", "1", "round robin changes the path with each command")]];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        take_policy(params).map(Self)
+    }
 }
 
 /// Takes the host's name.
@@ -121,6 +135,12 @@ impl Request for Attach {
         ],
         RECONNECT,
         &[
+            optional(
+                "multipath_opts",
+                Kind::Object(MultipathOptions::PARAMS),
+                "Which of several paths are used.",
+            ),
+            only("disable_sq_flow_control", "false", "submission queues have flow control"),
             only("prchk_reftag", "false", "blocks carry no metadata"),
             only("prchk_guard", "false", "blocks carry no metadata"),
             // Names of block devices that SPDK returns at the most.
@@ -149,6 +169,7 @@ impl Request for Attach {
         if let (Some(_), Some(name)) = (trid.pci_address(), given) {
             return Err(params.refuse(name, "it means nothing for a PCIe controller"));
         }
+        let policy: Option<MultipathOptions> = params.optional_object("multipath_opts")?;
         Ok(Self {
             name,
             trid,
@@ -162,6 +183,7 @@ impl Request for Attach {
             io_queue_size: params.required("io_queue_size")?,
             keep_alive_timeout_ms: params.optional("keep_alive_timeout_ms")?,
             timeout_us: params.optional("timeout_us")?,
+            policy: policy.map_or_else(MultipathPolicy::default, |MultipathOptions(one)| one),
             reconnect: Reconnect::take(params)?,
         })
     }
@@ -190,7 +212,7 @@ async fn attach(context: Arc<Context>, request: Attach) -> RpcResult<Vec<String>
         controller.timeout_us = us;
     }
     request.reconnect.apply(&mut controller);
-    let (multipath, policy) = (request.multipath, MultipathPolicy::default());
+    let (multipath, policy) = (request.multipath, request.policy);
     let options = AttachOptions { controller, multipath, policy };
     let attached = engine.nvme().attach(&request.name.0, &request.trid, &options).await;
     attached.map_err(|error| errors::failed(&error))

@@ -166,6 +166,7 @@ const NOTHING: &[Def] = &[
     only("rdma_max_cq_size", "0", NO_RDMA),
     only("rdma_cm_event_timeout_ms", "0", NO_RDMA),
     only("rdma_umr_per_io", "false", NO_RDMA),
+    not_done("multipath_opts", "paths are chosen by controller, with the same words"),
     not_done("dhchap_digests", "there is no in-band authentication yet"),
     not_done("dhchap_dhgroups", "there is no in-band authentication yet"),
 ];

@@ -7,7 +7,7 @@ use spdk_rs::drivers::nvme::{IoPathInfo, MultipathPolicy};
 
 use crate::rpc::errors::{self, RpcResult};
 use crate::rpc::params::def::{choice, only, optional, required, words};
-use crate::rpc::params::{Defs, Kind, Name, ParamError, Params, Request};
+use crate::rpc::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
 use crate::rpc::thread::thread_name;
 use crate::rpc::{Context, Method};
 
@@ -71,6 +71,36 @@ const POLICIES: [(&str, bool); 2] = [("active_passive", false), ("active_active"
 const SELECTORS: [(&str, MultipathPolicy); 2] =
     [("round_robin", MultipathPolicy::RoundRobin), ("queue_depth", MultipathPolicy::QueueDepth)];
 
+/// The parameters that say which paths are used.
+pub(super) const POLICY: &[Def] = &[
+    optional(
+        "policy",
+        choice(&words(&POLICIES)),
+        "One path at a time, or all of them; `active_passive` when left out.",
+    ),
+    SELECTOR,
+];
+
+/// How one of several paths is chosen.
+const SELECTOR: Def = optional(
+    "selector",
+    choice(&words(&SELECTORS)),
+    "Which of all paths is next; `round_robin` when left out.",
+);
+
+/// Takes which paths are used.
+pub(super) fn take_policy(params: &Params<'_>) -> Result<MultipathPolicy, ParamError> {
+    let all = params.optional_choice("policy", &POLICIES)?.unwrap_or(false);
+    let selector = params.optional_choice("selector", &SELECTORS)?;
+    match (all, selector) {
+        (true, selector) => Ok(selector.unwrap_or(MultipathPolicy::RoundRobin)),
+        (false, None) => Ok(MultipathPolicy::ActivePassive),
+        (false, Some(_)) => {
+            Err(params.refuse("selector", "it goes with the policy active_active only"))
+        }
+    }
+}
+
 struct SetPolicy {
     name: Name,
     policy: MultipathPolicy,
@@ -80,25 +110,12 @@ impl Request for SetPolicy {
     const PARAMS: Defs = &[&[
         required("name", Kind::Name, "The device."),
         required("policy", choice(&words(&POLICIES)), "One path at a time, or all of them."),
-        optional(
-            "selector",
-            choice(&words(&SELECTORS)),
-            "Which of all paths is next; `round_robin` when left out.",
-        ),
+        SELECTOR,
         only("rr_min_io", "1", "round robin changes the path with each command"),
     ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let all = params.required_choice("policy", &POLICIES)?;
-        let selector = params.optional_choice("selector", &SELECTORS)?;
-        if !all && selector.is_some() {
-            return Err(params.refuse("selector", "it goes with the policy active_active only"));
-        }
-        let policy = if all {
-            selector.unwrap_or(MultipathPolicy::RoundRobin)
-        } else {
-            MultipathPolicy::ActivePassive
-        };
+        let policy = take_policy(params)?;
         Ok(Self { name: params.required("name")?, policy })
     }
 }

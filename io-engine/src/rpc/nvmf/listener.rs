@@ -69,6 +69,7 @@ impl Request for Add {
                 "How well namespaces can be reached through it; `optimized` when left out.",
             ),
             only("secure_channel", "false", "there is no TLS yet"),
+            only("numa_id", "-1", "connections are spread over all reactors"),
             not_done("sock_impl", "there is one kind of sockets"),
         ],
     ];

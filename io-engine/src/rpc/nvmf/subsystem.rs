@@ -14,7 +14,7 @@ use spdk_rs::nvmf::target::NvmfErrorKind;
 use super::namespace::to_hex;
 use super::{NQN, OfSubsystem, TGT_NAME, TargetName, address, internal, invalid};
 use crate::rpc::errors::{self, RpcResult, with_causes};
-use crate::rpc::params::def::{form, int, only, optional, required};
+use crate::rpc::params::def::{form, int, not_done, only, optional, required};
 use crate::rpc::params::{Defs, Kind, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
 
@@ -83,6 +83,7 @@ impl Request for Create {
         optional("max_cntlid", int(1, CNTLID_MAX as i128), "The largest controller id.")
             .or_int(CNTLID_MAX as i64),
         TGT_NAME,
+        not_done("admin_label", "subsystems have no label"),
         only("max_discard_size_kib", "0", NO_LIMIT),
         only("max_write_zeroes_size_kib", "0", NO_LIMIT),
         only("dmrsl", "0", NO_LIMIT),

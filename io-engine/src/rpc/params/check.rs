@@ -39,11 +39,14 @@ fn check_one(def: &Def, value: &Value) -> Result<(), ParamError> {
     let name = def.name;
     match def.need {
         Need::NotDone { reason } => Err(ParamError::NotDone { name, reason }),
-        Need::Only { neutral, reason } if value.to_string() != neutral => {
-            let (value, neutral) = (quote(value), neutral.to_owned());
+        Need::Only { neutral, reason } => {
+            let asked = value.to_string();
+            if asked == neutral {
+                return Ok(());
+            }
+            let (value, neutral) = (shorten(&asked), neutral.to_owned());
             Err(ParamError::Unsupported { name, value, reason, neutral })
         }
-        Need::Only { .. } => Ok(()),
         Need::Required | Need::Optional(_) => check_value(name, &def.kind, value),
     }
 }

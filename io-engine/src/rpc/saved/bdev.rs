@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use spdk_rs::bdev::Bdev;
 use spdk_rs::drivers::aio::AioOptions;
 
-use super::{Call, Subsystem, nvme};
+use super::{Call, Subsystem, device_settings, nvme};
 use crate::core::Engine;
 use crate::pool::block_api::{BlockStore, CreateOptions};
 use crate::rpc::Context;
@@ -52,6 +52,7 @@ impl Subsystem for Bdevs {
     async fn calls(&self, context: &Context) -> RpcResult<Vec<Call>> {
         let engine = context.engine()?;
         let mut all = nvme::options(context);
+        all.extend(device_settings::general(engine));
         let (drivers, stores) = (drivers(), context.blocks.all().await);
         let add = |all: &mut Vec<Call>, calls: Vec<Call>| {
             for call in calls {
@@ -60,20 +61,24 @@ impl Subsystem for Bdevs {
                 }
             }
         };
-        for bdev in engine.registry().all_in_order() {
+        let devices = engine.registry().all_in_order();
+        for bdev in &devices {
             if is_made_for(engine, &stores, bdev.name()) {
                 continue;
             }
             let driver = bdev.info().driver_name;
             let remake = drivers.iter().find(|remake| remake.driver() == driver);
-            let calls = remake.map(|remake| remake.calls(context, engine, &bdev));
-            let calls = calls.transpose()?.ok_or_else(|| unsaved(&bdev))?;
+            let calls = remake.map(|remake| remake.calls(context, engine, bdev));
+            let calls = calls.transpose()?.ok_or_else(|| unsaved(bdev))?;
             add(&mut all, calls);
         }
         // Pools without volumes and controllers without namespaces have no device to ask for them.
         add(&mut all, engine.pools().all().iter().map(|pool| import_call(pool)).collect());
         add(&mut all, nvme::all(context, engine));
         add(&mut all, stores.iter().map(|store| block_create(store)).collect());
+        for bdev in &devices {
+            add(&mut all, device_settings::of_device(engine, bdev));
+        }
         Ok(all)
     }
 }

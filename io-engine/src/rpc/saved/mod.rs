@@ -6,6 +6,7 @@
 //! silently lacks one would lose it at the next start.
 
 mod bdev;
+mod device_settings;
 mod nvme;
 mod nvmf;
 

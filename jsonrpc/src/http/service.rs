@@ -142,7 +142,7 @@ impl Service {
             Ok(caller) => caller,
             Err(refusal) => {
                 self.stats.forbidden.fetch_add(1, Ordering::Relaxed);
-                return refusal;
+                return *refusal;
             }
         };
         if request.uri().path() == RPC {
@@ -174,14 +174,15 @@ impl Service {
     }
 
     /// Who a request is from, if it may be from anybody.
-    fn caller(&self, request: &Request<Incoming>) -> Result<Caller, Answer> {
+    fn caller(&self, request: &Request<Incoming>) -> Result<Caller, Box<Answer>> {
         let headers = request.headers();
-        origin::check(headers, &self.hosts).map_err(|why| plain(StatusCode::FORBIDDEN, why))?;
+        origin::check(headers, &self.hosts)
+            .map_err(|why| Box::new(plain(StatusCode::FORBIDDEN, why)))?;
         Caller::of(headers, self.token.as_ref()).map_err(|WrongToken| {
             let mut refusal = plain(StatusCode::UNAUTHORIZED, "this is not the bearer token");
             let scheme = HeaderValue::from_static("Bearer error=\"invalid_token\"");
             refusal.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-            refusal
+            Box::new(refusal)
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use spdk_rs::bdev::{Bdev, IoStats, IoType, OpStats, Registry};
 
 use super::seconds;
-use super::text::{Exposition, Kind, Number};
+use super::text::{Exposition, Figure, Kind, Number};
 
 /// A family with a sample per device and kind of I/O.
 type Column = (&'static str, Kind, &'static str, fn(&OpStats) -> Number);
@@ -126,7 +126,7 @@ pub(super) fn write(out: &mut Exposition, registry: &Registry) {
 
 /// The same per core: how the load of a device is spread.
 fn write_channels(out: &mut Exposition, rows: &[Row]) {
-    let columns: [(&str, &str, fn(&OpStats) -> u64); 3] = [
+    let columns: [Figure<OpStats, u64>; 3] = [
         ("io_engine_bdev_channel_ops_total", "Completed I/Os of an open channel, by core.", |op| {
             op.ops
         }),

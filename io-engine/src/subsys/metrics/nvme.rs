@@ -2,7 +2,7 @@
 
 use spdk_rs::drivers::nvme::{ControllerInfo, NvmeDriver, PathInfo};
 
-use super::text::{Exposition, Kind, Number};
+use super::text::{Exposition, Kind, KindFigure, Number};
 
 pub(super) fn write(out: &mut Exposition, driver: &NvmeDriver) {
     let controllers = driver.controllers(None);
@@ -15,7 +15,7 @@ pub(super) fn write(out: &mut Exposition, driver: &NvmeDriver) {
         let nqn = ("nqn", path.trid.subnqn.as_str());
         family.sample(&[labels[0], labels[1], nqn, ("state", path.state.name())], 1u64);
     });
-    let columns: [(&str, Kind, &str, fn(&PathInfo) -> Number); 3] = [
+    let columns: [KindFigure<PathInfo, Number>; 3] = [
         (
             "io_engine_nvme_path_connected",
             Kind::Gauge,

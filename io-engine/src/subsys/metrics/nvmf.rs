@@ -7,10 +7,10 @@ use spdk_rs::nvmf::subsystem::Subsystem;
 use spdk_rs::nvmf::target::{CoreStats, QueueStats, Target};
 use spdk_rs::nvmf::tcp::{TcpStats, TcpTransport};
 
-use super::text::{Exposition, Kind, Number};
+use super::text::{Exposition, Figure, Kind, KindFigure, Number};
 
 /// Figures of queues: the end of the name, what is counted, and which.
-const QUEUES: &[(&str, &str, fn(&QueueStats) -> u64)] = &[
+const QUEUES: &[Figure<QueueStats, u64>] = &[
     ("commands_total", "Commands of I/O queues", |queues| queues.commands),
     ("errors_total", "Commands of I/O queues that ended in an error", |queues| queues.errors),
     ("reads_total", "Read commands", |queues| queues.reads),
@@ -20,7 +20,7 @@ const QUEUES: &[(&str, &str, fn(&QueueStats) -> u64)] = &[
     ("memory_waits_total", "Times that a command had to wait for memory", |queues| queues.waits),
 ];
 
-const GROUPS: &[(&str, Kind, &str, fn(&CoreStats) -> Number)] = &[
+const GROUPS: &[KindFigure<CoreStats, Number>] = &[
     (
         "io_engine_nvmf_admin_qpairs_total",
         Kind::Counter,
@@ -53,7 +53,7 @@ const GROUPS: &[(&str, Kind, &str, fn(&CoreStats) -> Number)] = &[
     ),
 ];
 
-const SUBSYSTEMS: &[(&str, &str, fn(&Subsystem) -> usize)] = &[
+const SUBSYSTEMS: &[Figure<Subsystem, usize>] = &[
     ("io_engine_nvmf_subsystem_namespaces", "Namespaces of a subsystem.", |one| {
         one.namespaces().len()
     }),
@@ -110,7 +110,7 @@ fn write_transports(out: &mut Exposition, target: &Target) {
         .filter_map(|transport| transport.as_any().downcast_ref::<TcpTransport>())
         .map(TcpTransport::stats)
         .collect();
-    let columns: [(&str, Kind, &str, fn(&TcpStats) -> u64); 3] = [
+    let columns: [KindFigure<TcpStats, u64>; 3] = [
         ("io_engine_nvmf_connections", Kind::Gauge, "Connections of a transport.", |tcp| {
             tcp.current
         }),

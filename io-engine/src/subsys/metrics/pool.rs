@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::text::{Exposition, Kind, Number};
+use super::text::{Exposition, Figure, Kind, Number};
 use crate::pool::block_api::{BlockStore, BlockStores};
 use crate::pool::{Latency, PoolManager, PoolStats, PoolSummary, VolumeInfo};
 
@@ -116,7 +116,7 @@ const COLUMNS: &[Column] = &[
 ];
 
 /// Durations: the beginning of the name, what it is, and which.
-const LATENCIES: &[(&str, &str, fn(&PoolStats) -> Latency)] = &[
+const LATENCIES: &[Figure<PoolStats, Latency>] = &[
     ("io_engine_pool_write", "a write to a volume of a pool", |stats| stats.write),
     ("io_engine_pool_read", "a read from a volume of a pool", |stats| stats.read),
     ("io_engine_pool_flush", "a flush of the device below a pool", |stats| stats.flush),
@@ -178,7 +178,7 @@ pub(super) async fn write(out: &mut Exposition, pools: &PoolManager) {
 }
 
 fn write_volumes(out: &mut Exposition, rows: &[Row]) {
-    let columns: [(&str, &str, fn(&VolumeInfo) -> Number); 4] = [
+    let columns: [Figure<VolumeInfo, Number>; 4] = [
         ("io_engine_volume_size_bytes", "Size of a volume or snapshot.", |one| {
             one.size_bytes.into()
         }),
@@ -207,7 +207,7 @@ fn write_volumes(out: &mut Exposition, rows: &[Row]) {
 /// The stores of `block_create`.
 pub(super) async fn blocks(out: &mut Exposition, stores: &BlockStores) {
     let stores = stores.all().await;
-    let columns: [(&str, &str, fn(&BlockStore) -> Number); 4] = [
+    let columns: [Figure<BlockStore, Number>; 4] = [
         ("io_engine_block_store_capacity_bytes", "Bytes that a store allocates from.", |store| {
             store.capacity().into()
         }),

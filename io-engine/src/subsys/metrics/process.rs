@@ -9,10 +9,10 @@ use nix::unistd::{SysconfVar, sysconf};
 use spdk_rs::env::MemoryReport;
 
 use super::Sources;
-use super::text::{Exposition, Kind};
+use super::text::{Exposition, Figure, Kind, KindFigure};
 
 /// Counts of the Unix socket.
-const RPC: &[(&str, Kind, &str, fn(&ServerStats) -> u64)] = &[
+const RPC: &[KindFigure<ServerStats, u64>] = &[
     ("io_engine_rpc_connections", Kind::Gauge, "Open connections of the Unix socket.", |rpc| {
         rpc.connections() as u64
     }),
@@ -55,7 +55,7 @@ const RPC: &[(&str, Kind, &str, fn(&ServerStats) -> u64)] = &[
 ];
 
 /// Counts of the HTTP server.
-const HTTP: &[(&str, &str, fn(&HttpStats) -> u64)] = &[
+const HTTP: &[Figure<HttpStats, u64>] = &[
     ("io_engine_http_accepted_total", "HTTP connections that were served.", HttpStats::accepted),
     (
         "io_engine_http_refused_total",

@@ -80,6 +80,12 @@ impl fmt::Display for Number {
 /// The labels of a sample: names and values.
 pub type Labels<'a> = [(&'a str, &'a str)];
 
+/// A family in a table: its name, its help, and its value of a thing.
+pub type Figure<T, N> = (&'static str, &'static str, fn(&T) -> N);
+
+/// The same with its kind.
+pub type KindFigure<T, N> = (&'static str, Kind, &'static str, fn(&T) -> N);
+
 /// A text in the making. Families come one after the other, each once.
 #[derive(Debug, Default)]
 pub struct Exposition(String);

@@ -130,6 +130,8 @@ impl Kind {
     pub fn name(self) -> String {
         let word = match self {
             Self::Status(NvmeStatus::DATA_TRANSFER_ERROR) => "status",
+            // It says not to retry, which numbers do not.
+            Self::Status(NvmeStatus::CAPACITY_EXCEEDED) => "status-lvol-nospace",
             Self::Status(status) => {
                 return format!("status-nvme-{:x}-{:x}", status.sct(), status.sc());
             }

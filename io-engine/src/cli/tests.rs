@@ -145,7 +145,7 @@ fn help_is_no_error_and_lists_the_exit_codes() {
 #[test]
 fn the_controllers_of_this_machine() {
     let pci = |line: &str| match parse(line) {
-        Ok(Invocation::Pci(args)) => args.command,
+        Ok(Invocation::Client(ClientCommand::Pci(args))) => args.command,
         other => panic!("{line}: {other:?}"),
     };
     assert!(matches!(pci("pci list -o json"), PciCommand::List { output: OutputFormat::Json }));

@@ -270,7 +270,7 @@ mod tests {
         assert_eq!((first, second), (iova(512), 77 << 12));
         assert_eq!(list[..2], [iova(8192), iova(0)]);
         let unfit = |pieces: &[IoVec]| pages(pieces).map(drop);
-        assert_eq!(unfit(&[piece(0, 512), piece(512, 512)]), Err(Unfit::Copy), "a hole in a page");
+        assert_eq!(unfit(&[piece(0, 512), piece(8192, 512)]), Err(Unfit::Copy), "a ragged end");
         assert_eq!(unfit(&[piece(0, 4096), piece(4608, 512)]), Err(Unfit::Copy), "an offset");
     }
 

@@ -14,8 +14,11 @@ use crate::reactor::{Reactor, Rest, Source};
 pub(super) struct PcieCore {
     pairs: RefCell<Vec<Rc<PciePair>>>,
     /// Admin queues by the number of their controller, with who waits for commands of this module.
-    admins: RefCell<HashMap<u64, (Rc<Awaited>, Weak<PciePair>)>>,
+    admins: RefCell<HashMap<u64, Admin>>,
 }
+
+/// An admin queue, and who waits for its commands.
+type Admin = (Rc<Awaited>, Weak<PciePair>);
 
 impl PcieCore {
     /// The part of a reactor, made and polled from the first use on.

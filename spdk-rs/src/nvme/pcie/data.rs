@@ -111,7 +111,7 @@ pub(super) fn point_one(
     let run = dma.run(piece.base()).ok_or(Unfit::Copy)?;
     let offset = usize::try_from(run.iova % PAGE as u64).unwrap_or(0);
     let pages = (offset + piece.len()).div_ceil(PAGE);
-    if run.len < piece.len() || offset % 4 != 0 || pages > 2 {
+    if run.len < piece.len() || !offset.is_multiple_of(4) || pages > 2 {
         return point_pages(sqe, std::slice::from_ref(piece), dma, slot);
     }
     let second = if pages == 2 { run.iova - offset as u64 + PAGE as u64 } else { 0 };
@@ -144,7 +144,7 @@ fn point_pages(sqe: &mut Sqe, pieces: &[IoVec], dma: &DmaMap, slot: ListSlot) ->
         while !rest.is_empty() {
             let run = dma.run(rest.base()).ok_or(Unfit::Copy)?;
             let offset = usize::try_from(run.iova % PAGE as u64).unwrap_or(0);
-            if ragged || (count != 0 && offset != 0) || offset % 4 != 0 {
+            if ragged || (count != 0 && offset != 0) || !offset.is_multiple_of(4) {
                 return Err(Unfit::Copy);
             }
             match count {
@@ -186,7 +186,7 @@ fn point_sgl(
         while !rest.is_empty() {
             let run = dma.run(rest.base()).ok_or(Unfit::Copy)?;
             let here = run.len.min(rest.len());
-            let odd = (run.iova | here as u64) % 4 != 0;
+            let odd = !(run.iova | here as u64).is_multiple_of(4);
             let length = u32::try_from(here).map_err(|_| Unfit::TooLong)?;
             // Many short pieces can be one copy, when they are no more than a command may have.
             if (odd && sgl == SglSupport::Dword) || count == slot.bytes / 16 {
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!((first, second), (iova(512), 77 << 12));
         assert_eq!(list[..2], [iova(8192), iova(0)]);
         let unfit = |pieces: &[IoVec]| pages(pieces).map(drop);
-        assert_eq!(unfit(&[piece(0, 512), piece(512, 512)]), Err(Unfit::Copy), "a hole in a page");
+        assert_eq!(unfit(&[piece(0, 512), piece(8192, 512)]), Err(Unfit::Copy), "a ragged end");
         assert_eq!(unfit(&[piece(0, 4096), piece(4608, 512)]), Err(Unfit::Copy), "an offset");
     }
 

@@ -65,7 +65,6 @@ impl Rings {
         let (cq, cq_iova) = shared_memory(memory, controller, count * size_of::<Cqe>())?;
         Ok(Self {
             sq: sq.as_ptr().cast_mut().cast(),
-            #[expect(clippy::cast_ptr_alignment, reason = "buffers start at pages")]
             cq: cq.as_ptr().cast_mut().cast(),
             entries,
             tail: 0,

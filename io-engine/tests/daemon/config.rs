@@ -36,6 +36,16 @@ fn make_everything(daemon: &Daemon, dir: &str) {
     call("pool_create", json!({"name": "puddle", "disk": disk}));
     call("block_create", json!({"name": "z", "io_depth": 3, "perf_metrics": {"iops": 5}}));
 
+    call("bdev_malloc_create", json!({"name": "u", "num_blocks": 128, "block_size": 512}));
+    call("bdev_passthru_create", json!({"base_bdev_name": "u", "name": "thru"}));
+    call(
+        "bdev_delay_create",
+        json!({"base_bdev_name": "thru", "name": "slow", "avg_read_latency": 1,
+        "p99_read_latency": 2, "avg_write_latency": 3, "p99_write_latency": 4}),
+    );
+    call("bdev_error_create", json!({"base_name": "slow"}));
+    call("bdev_create", json!({"uri": "error:///odd?base=w%20w"}));
+
     call("bdev_set_qos_limit", json!({"name": "y", "rw_ios_per_sec": 5000, "r_mbytes_per_sec": 7}));
     call("bdev_set_io_timeout", json!({"name": "tank/v", "timeout_us": 9000, "action": "reset"}));
     call("bdev_set_qd_sampling_period", json!({"name": "y", "period": 100_000}));
@@ -105,6 +115,10 @@ fn one_of_everything_is_the_same_after_a_restart() {
         "bdev_null_create",
         "depth=8",
         "bdev_aio_create",
+        "bdev_passthru_create",
+        "bdev_delay_create",
+        "bdev_error_create",
+        "error:///odd",
         "bdev_set_qos_limit",
         "bdev_set_io_timeout",
         "bdev_set_qd_sampling_period",

@@ -76,7 +76,7 @@ fn wrong_injections_are_refused_by_name() {
         (json!({"device": "m", "probability": 1.5}), "`probability`"),
         (json!({"device": "m", "delay_us": true}), "`delay_us`"),
         (json!({"device": "m", "op": "read", "type": "torn"}), "it can to write at submission"),
-        (json!({"device": "m", "offset": 1 << 40}), "blocks; give one below that"),
+        (json!({"device": "m", "offset": 1_u64 << 40}), "blocks; give one below that"),
         (json!({"device": "m", "colour": "red"}), "unknown parameter `colour`"),
     ] {
         let (code, found) = daemon.refuses("fault_injection_create", params.clone());

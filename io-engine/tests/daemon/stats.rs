@@ -53,7 +53,7 @@ fn statistics_are_set_back() {
     for (method, params, words) in [
         ("bdev_reset_iostat", json!({"mode": "some"}), "one of all, maxmin, error, none"),
         ("bdev_get_iostat", json!({"reset_mode": 1}), "one of all, maxmin, error, none"),
-        ("bdev_get_iostat", json!({"names": []}), "a list of 1 to 1024 names"),
+        ("bdev_get_iostat", json!({"names": []}), "a list of 1 to 1024, each"),
         ("bdev_get_iostat", json!({"names": ["m"], "name": "m"}), "`name` is given already"),
         ("bdev_set_qd_sampling_period", json!({"name": "m", "period": -1}), "`period` cannot be"),
     ] {

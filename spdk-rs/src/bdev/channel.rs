@@ -392,7 +392,8 @@ impl Channel {
     /// As [`Channel::drained`], but for what interceptors have: the device has nothing of it, and
     /// on its way there it is held back with the rest.
     pub(super) async fn quiet(&self) {
-        let idle = || self.held.borrow().len() + self.waiting.get() + self.kept.get();
+        let waiting = || self.held.borrow().len() + self.limited() + self.waiting.get();
+        let idle = || waiting() + self.kept.get();
         while self.outstanding.get() > idle() {
             yield_now().await;
         }

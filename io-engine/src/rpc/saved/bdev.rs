@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use spdk_rs::bdev::Bdev;
 use spdk_rs::drivers::aio::AioOptions;
 
-use super::{Call, Subsystem, device_settings, nvme};
+use super::{Call, Subsystem, device_settings, layers, nvme};
 use crate::core::Engine;
 use crate::pool::block_api::{BlockStore, CreateOptions};
 use crate::rpc::Context;
@@ -26,14 +26,16 @@ pub(in crate::rpc) trait Remake: Send + Sync {
 
 /// The drivers there are.
 fn drivers() -> Vec<Box<dyn Remake>> {
-    vec![
+    let mut all: Vec<Box<dyn Remake>> = vec![
         Box::new(Malloc),
         Box::new(Null),
         Box::new(Aio),
         Box::new(Uring),
         Box::new(Volume),
         Box::new(nvme::Namespace),
-    ]
+    ];
+    all.extend(layers::drivers());
+    all
 }
 
 /// The subsystem `bdev`.
@@ -172,9 +174,14 @@ fn file(bdev: &Bdev, facts: &Value) -> (Value, Vec<(&'static str, String)>) {
     (params, query)
 }
 
-fn by_uri(scheme: &str, facts: &Value, query: &[(&'static str, String)]) -> Call {
+fn filename(facts: &Value) -> &str {
+    facts["filename"].as_str().unwrap_or_default()
+}
+
+/// A device that a URI makes.
+pub(super) fn by_uri(scheme: &str, path: &str, query: &[(&'static str, String)]) -> Call {
     let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
-    let path = escaped(facts["filename"].as_str().unwrap_or_default());
+    let path = escaped(path);
     let query: Vec<String> =
         query.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
     let uri = format!("{scheme}://{path}?{}", query.join("&"));
@@ -193,7 +200,7 @@ impl Remake for Aio {
         let (mut params, mut query) = file(bdev, facts);
         if facts["queue_depth"] != AioOptions::DEPTH {
             query.push(("depth", facts["queue_depth"].to_string()));
-            return Ok(vec![by_uri("aio", facts, &query)]);
+            return Ok(vec![by_uri("aio", filename(facts), &query)]);
         }
         params["readonly"] = bdev.info().read_only.into();
         Ok(vec![Call::new("bdev_aio_create", params)])
@@ -217,7 +224,7 @@ impl Remake for Uring {
             return Ok(vec![Call::new("bdev_uring_create", params)]);
         }
         query.extend(said);
-        Ok(vec![by_uri("uring", facts, &query)])
+        Ok(vec![by_uri("uring", filename(facts), &query)])
     }
 }
 
@@ -244,8 +251,8 @@ mod tests {
 
     #[test]
     fn a_uri_says_what_a_call_cannot() {
-        let facts = json!({ "filename": "/tmp/a b?c" });
-        let call = by_uri("aio", &facts, &[("name", "n&m".to_owned()), ("depth", "8".to_owned())]);
+        let call =
+            by_uri("aio", "/tmp/a b?c", &[("name", "n&m".to_owned()), ("depth", "8".to_owned())]);
         assert_eq!(call.params["uri"], "aio:///tmp/a%20b%3Fc?name=n%26m&depth=8");
         crate::bdev::plan(call.params["uri"].as_str().expect("text")).expect("it can be read");
     }

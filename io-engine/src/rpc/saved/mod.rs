@@ -7,6 +7,7 @@
 
 mod bdev;
 mod device_settings;
+mod layers;
 mod nvme;
 mod nvmf;
 

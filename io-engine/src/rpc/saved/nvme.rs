@@ -87,6 +87,13 @@ fn attach(context: &Context, engine: &Engine, controller: &ControllerInfo) -> Ve
         params.insert("priority".to_owned(), priority.into());
         params.extend(connection(context, engine, &path.options));
         params.extend(reconnect(context, engine, &path.options));
+        if path.trid.pci_address().is_some() {
+            // A controller of this machine is connected to by nobody's name and over no network.
+            let fabrics = ["adrfam", "trsvcid", "subnqn", "priority", "hostnqn", "hostid"];
+            for name in fabrics.iter().chain(&["hdgst", "ddgst", "fabrics_connect_timeout_us"]) {
+                params.remove(*name);
+            }
+        }
         Call::new("bdev_nvme_attach_controller", params.into())
     };
     controller.paths.iter().map(one).collect()

@@ -256,5 +256,7 @@ fn every_part_of_the_engine_has_metrics() {
     assert_eq!(at("io_engine_http_requests_total", &[]), 1.0);
     assert!(at("io_engine_memory_size_bytes", &[]) >= 4e6);
     assert!(at("process_resident_memory_bytes", &[]) > 0.0);
+    // The target ends first, and the host could not flush to it any more.
+    daemon.call("bdev_nvme_detach_controller", json!({ "name": "h" }));
     daemon.end(Signal::SIGTERM);
 }

@@ -9,7 +9,7 @@ use clap::{Args, ValueHint};
 #[derive(Debug, Clone, Default, Args)]
 pub struct HttpArgs {
     /// Serve metrics, the dashboard and JSON-RPC over HTTP: 8080 listens at 127.0.0.1, for other
-    /// machines give an address of this one, 192.0.2.1:8080, [::1]:8080 or 0.0.0.0:8080
+    /// machines give an address of this one, 192.0.2.1:8080, `[::1]:8080` or 0.0.0.0:8080
     #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub http: Option<SocketAddr>,
     /// File with the bearer token that whoever changes something over HTTP has to know, mode 0600;

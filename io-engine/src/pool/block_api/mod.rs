@@ -14,7 +14,7 @@
 //! was written stays on the device. Whoever needs blocks again must remember them, and a store that
 //! is created anew hands them out again.
 //!
-//! **On a volume of a pool it is recorded** ([`record`]) before the caller is told: a store that is
+//! **On a volume of a pool it is recorded** (`record`) before the caller is told: a store that is
 //! created anew on the volume has the same blocks allocated, after a power cut too. Blocks that are
 //! freed give their space back to the pool.
 //!

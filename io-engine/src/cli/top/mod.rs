@@ -8,7 +8,9 @@ mod sample;
 mod screen;
 mod table;
 
-use std::io::{IsTerminal as _, Write as _};
+#[cfg(feature = "top")]
+use std::io::IsTerminal as _;
+use std::io::Write as _;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};

@@ -5,7 +5,7 @@ use super::{IoType, IoTypes};
 use crate::NvmeStatus;
 use crate::reactor::Counter;
 
-/// The counters of one kind of I/O on one core. The first cache line is what every I/O touches.
+/// The counters of one kind of I/O on one core that every I/O touches: one cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 struct OpCounters {
@@ -19,7 +19,14 @@ struct OpCounters {
     usual_min: Counter,
     usual_range: Counter,
     errors: Counter,
-    /// The shortest latency; `u64::MAX` as long as there was none.
+}
+
+const _: () = assert!(size_of::<OpCounters>() == 64, "the kind is a shift away");
+
+/// What is known of the latencies of one kind of I/O, beside their sum.
+#[derive(Debug)]
+struct OpLatencies {
+    /// The shortest; `u64::MAX` as long as there was none.
     ticks_min: Counter,
     ticks_max: Counter,
     histogram: ChannelHistogram,
@@ -34,51 +41,35 @@ impl OpCounters {
             usual_min: Counter::default(),
             usual_range: Counter::default(),
             errors: Counter::default(),
-            ticks_min: Counter::default(),
-            ticks_max: Counter::default(),
-            histogram: ChannelHistogram::default(),
         };
-        op.reset(ResetMode::MaxMin);
+        op.usual_min.set(u64::MAX);
         op
     }
 
-    /// Notes the latency as the shortest or longest.
-    fn widen(&self, ticks: u64, watched: bool) {
-        self.ticks_min.set(self.ticks_min.get().min(ticks));
-        self.ticks_max.set(self.ticks_max.get().max(ticks));
-        self.set_usual(watched);
-    }
-
     /// Has every latency looked at, or only those beyond the extremes.
-    fn set_usual(&self, watched: bool) {
-        let (min, max) = (self.ticks_min.get(), self.ticks_max.get());
+    fn set_usual(&self, latencies: &OpLatencies, watched: bool) {
+        let (min, max) = (latencies.ticks_min.get(), latencies.ticks_max.get());
         let none = watched || min == u64::MAX;
         self.usual_min.set(if none { u64::MAX } else { min });
         self.usual_range.set(if none { 0 } else { max - min });
     }
+}
 
-    /// On the owner's thread only.
-    fn reset(&self, mode: ResetMode) {
-        match mode {
-            ResetMode::None => {}
-            ResetMode::Errors => {
-                // What is shown as successful is the difference.
-                self.ops.set(self.ops.get() - self.errors.get());
-                self.errors.set(0);
-            }
-            ResetMode::MaxMin => {
-                self.ticks_min.set(u64::MAX);
-                self.ticks_max.set(0);
-                self.usual_min.set(u64::MAX);
-                self.usual_range.set(0);
-            }
-            ResetMode::All => {
-                self.reset(ResetMode::MaxMin);
-                for counter in [&self.ops, &self.blocks, &self.ticks, &self.errors] {
-                    counter.set(0);
-                }
-            }
-        }
+impl OpLatencies {
+    fn new() -> Self {
+        let latencies = Self {
+            ticks_min: Counter::default(),
+            ticks_max: Counter::default(),
+            histogram: ChannelHistogram::default(),
+        };
+        latencies.forget();
+        latencies
+    }
+
+    /// Forgets the shortest and the longest.
+    fn forget(&self) {
+        self.ticks_min.set(u64::MAX);
+        self.ticks_max.set(0);
     }
 }
 
@@ -99,6 +90,7 @@ pub enum ResetMode {
 #[derive(Debug)]
 pub struct ChannelCounters {
     ops: [OpCounters; IoType::COUNT],
+    latencies: [OpLatencies; IoType::COUNT],
     block_len: u64,
     /// The kinds whose latencies are counted in histograms, a bit each.
     watched: Counter,
@@ -136,6 +128,7 @@ impl ChannelCounters {
     pub(super) fn new(block_len: u32) -> Self {
         Self {
             ops: std::array::from_fn(|_| OpCounters::new()),
+            latencies: std::array::from_fn(|_| OpLatencies::new()),
             block_len: block_len.into(),
             watched: Counter::default(),
             queue_depth: Counter::default(),
@@ -150,11 +143,7 @@ impl ChannelCounters {
         op.ops.add(1);
         op.ticks.add(ticks);
         if ticks.wrapping_sub(op.usual_min.get()) > op.usual_range.get() {
-            // For a histogram, or as the shortest or longest.
-            op.histogram.record(ticks);
-            if ticks < op.ticks_min.get() || ticks > op.ticks_max.get() {
-                self.widen(kind, ticks);
-            }
+            self.unusual(kind, ticks);
         }
         if !status.is_success() {
             return true;
@@ -168,10 +157,18 @@ impl ChannelCounters {
         self.ops[kind as usize].errors.add(1);
     }
 
+    /// A latency for a histogram, or the shortest or longest.
     #[cold]
     #[inline(never)]
-    fn widen(&self, kind: IoType, ticks: u64) {
-        self.ops[kind as usize].widen(ticks, self.watches(kind));
+    fn unusual(&self, kind: IoType, ticks: u64) {
+        let latencies = &self.latencies[kind as usize];
+        latencies.histogram.record(ticks);
+        let (min, max) = (latencies.ticks_min.get(), latencies.ticks_max.get());
+        if ticks < min || ticks > max {
+            latencies.ticks_min.set(min.min(ticks));
+            latencies.ticks_max.set(max.max(ticks));
+            self.ops[kind as usize].set_usual(latencies, self.watches(kind));
+        }
     }
 
     fn watches(&self, kind: IoType) -> bool {
@@ -180,21 +177,42 @@ impl ChannelCounters {
 
     /// Starts histograms of these kinds afresh, or ends them all. On the owner's thread only.
     pub(super) fn watch(&self, kinds: IoTypes) {
-        kinds.iter().for_each(|kind| self.ops[kind as usize].histogram.begin());
+        kinds.iter().for_each(|kind| self.latencies[kind as usize].histogram.begin());
         self.watched.set(kinds.iter().map(|kind| 1 << kind as u32).sum());
         for kind in IoType::ALL {
-            self.ops[kind as usize].set_usual(kinds.contains(kind));
+            let latencies = &self.latencies[kind as usize];
+            self.ops[kind as usize].set_usual(latencies, kinds.contains(kind));
         }
     }
 
     /// The histogram of a kind, when there is one.
     pub(super) fn histogram(&self, kind: IoType) -> Option<LatencyHistogram> {
-        self.ops[kind as usize].histogram.snapshot().filter(|_| self.watches(kind))
+        self.latencies[kind as usize].histogram.snapshot().filter(|_| self.watches(kind))
     }
 
     /// Sets counters back. On the owner's thread only.
     pub(super) fn reset(&self, mode: ResetMode) {
-        self.ops.iter().for_each(|op| op.reset(mode));
+        for kind in IoType::ALL {
+            self.reset_kind(kind, mode);
+        }
+    }
+
+    fn reset_kind(&self, kind: IoType, mode: ResetMode) {
+        let (op, latencies) = (&self.ops[kind as usize], &self.latencies[kind as usize]);
+        if mode == ResetMode::Errors {
+            // What is shown as successful is the difference.
+            op.ops.set(op.ops.get() - op.errors.get());
+            op.errors.set(0);
+        }
+        if matches!(mode, ResetMode::MaxMin | ResetMode::All) {
+            latencies.forget();
+            op.set_usual(latencies, self.watches(kind));
+        }
+        if mode == ResetMode::All {
+            for counter in [&op.ops, &op.blocks, &op.ticks, &op.errors] {
+                counter.set(0);
+            }
+        }
     }
 
     /// The present values.
@@ -202,13 +220,14 @@ impl ChannelCounters {
     pub fn snapshot(&self) -> IoStats {
         let ops = std::array::from_fn(|kind| {
             let op = &self.ops[kind];
-            let min = op.ticks_min.get();
+            let latencies = &self.latencies[kind];
+            let min = latencies.ticks_min.get();
             let has_extremes = min != u64::MAX;
             OpStats {
                 ops: op.ops.get(),
                 bytes: op.blocks.get() * self.block_len,
                 ticks: op.ticks.get(),
-                ticks_max: if has_extremes { op.ticks_max.get() } else { 0 },
+                ticks_max: if has_extremes { latencies.ticks_max.get() } else { 0 },
                 ticks_min: if has_extremes { min } else { 0 },
                 has_extremes,
                 errors: op.errors.get(),

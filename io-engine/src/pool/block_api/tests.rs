@@ -334,35 +334,3 @@ fn a_volume_with_other_data_becomes_no_store_and_a_magazine_has_no_record() {
     let error = Blocking::create(&engine, &CreateOptions::new("t/w")).expect_err("other data");
     assert!(error.to_string().contains("other data"), "{error}");
 }
-
-/// Prints what a memory device does through a handle. Not a test of speed.
-#[test]
-#[ignore = "a measurement"]
-fn memory_speed() {
-    let engine = engine();
-    let blocking = malloc(&engine, "m", 256);
-    let store = Arc::clone(blocking.store());
-    let reactor = engine.runtime().first().expect("a reactor").clone();
-    let work = reactor.spawn(move |reactor| async move {
-        for size in [4 * KIB, 64 * KIB, MIB] {
-            let handle = store.handle().await.expect("a handle");
-            let count = 128 * MIB / size;
-            let blocks: Vec<Block> =
-                (0..count).map(|_| handle.allocate_blocks(size).expect("space")[0]).collect();
-            let mut buf = store.buffer(usize::try_from(size).unwrap()).expect("a buffer");
-            for block in &blocks {
-                buf = handle.write(block, 0, buf).await.expect("written");
-            }
-            let start = reactor.clock().ticks();
-            for block in &blocks {
-                buf = handle.write(block, 0, buf).await.expect("written");
-            }
-            let ticks = reactor.clock().ticks() - start;
-            let ns = reactor.clock().duration_of(ticks).as_nanos() as f64 / count as f64;
-            println!("{size} bytes: {ns:.0} ns a write, {:.1} GB/s", size as f64 / ns);
-            handle.free_blocks(&blocks).expect("freed");
-        }
-        println!("{:?}", store.get_stats().measured);
-    });
-    block_on(work).expect("measured");
-}

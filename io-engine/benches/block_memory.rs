@@ -1,5 +1,6 @@
 //! What a write through the block API to a device in memory costs, beside a copy of the same bytes
 //! to the same memory's size by itself: `cargo bench -p io-engine --bench block_memory`.
+#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 
 use std::error::Error;
 use std::sync::Arc;

@@ -39,7 +39,7 @@ MODULE_BANS = {
 }
 
 # Modules beside the drivers that hold what several drivers share; every driver may import them.
-DRIVERS_SHARED = ("common",)
+DRIVERS_SHARED = ("common", "layer")
 
 
 # ---- reading Rust -------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-//! JSON-RPC 2.0 in the dialect of SPDK: a Unix-socket server and a client.
+//! JSON-RPC 2.0 in the dialect of SPDK: a Unix-socket server and a client, and an HTTP server.
 //!
 //! The dialect is plain JSON-RPC 2.0 sent as a stream of JSON values with no framing between them,
-//! over a Unix socket of mode 0600. Methods are those of a [`jsonrpsee::RpcModule`], so that the
-//! same module can be served over HTTP by jsonrpsee's own server. This crate knows nothing of
-//! storage.
+//! over a Unix socket of mode 0600. Methods are those of a [`jsonrpsee::RpcModule`], and the same
+//! module is served by [`http`], which is built on jsonrpsee's own server. This crate knows nothing
+//! of storage.
 //!
 //! Invariants:
 //!
@@ -18,8 +18,10 @@ pub mod client;
 pub mod codes;
 mod error;
 pub mod framing;
+pub mod http;
 pub mod server;
 
 pub use client::{Client, ClientError};
 pub use error::ServerError;
+pub use http::HttpServer;
 pub use server::{Limits, PeerCredentials, Server, ServerStats};

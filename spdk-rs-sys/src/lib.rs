@@ -30,13 +30,18 @@ pub mod file;
 #[expect(unsafe_code, reason = "memory is mapped, locked and unmapped by system calls")]
 pub mod hugepage;
 pub mod iova;
+#[expect(unsafe_code, reason = "registers are read and written by address")]
+pub mod mmio;
 #[expect(unsafe_code, reason = "clock and resource-limit system calls fill raw structures")]
 pub mod os;
+pub mod pci;
 #[expect(unsafe_code, reason = "socket calls take raw addresses, options and vectors")]
 pub mod socket;
 #[expect(unsafe_code, reason = "the time-stamp counter is read with an intrinsic")]
 pub mod tsc;
 #[expect(unsafe_code, reason = "requests name memory that the kernel reads and writes")]
 pub mod uring;
+#[expect(unsafe_code, reason = "devices are handed over by ioctl(2) and mmap(2)")]
+pub mod vfio;
 
 mod sysfs;

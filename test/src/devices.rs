@@ -43,6 +43,12 @@ pub enum Backing {
         /// The scheme.
         scheme: &'static str,
     },
+    /// A namespace of an NVMe controller of this machine, by an environment variable: its contents
+    /// are destroyed, so nothing is chosen by itself.
+    Pcie {
+        /// The variable, with what follows `pcie:///`, like `0000:01:00.0/1`.
+        variable: &'static str,
+    },
     /// A namespace of the engine's own target, over loopback.
     Nvmf {
         /// The URI of the exported device.
@@ -111,6 +117,13 @@ pub const NVMF_512: DeviceSpec = nvmf("nvmf_512", "512", false, false);
 /// Memory in blocks of 4096 bytes, over NVMe/TCP with digests and IPv6.
 pub const NVMF_4096: DeviceSpec = nvmf("nvmf_4096", "4096", true, true);
 
+/// A disk of this machine.
+pub const PCIE: DeviceSpec = DeviceSpec {
+    name: "pcie",
+    stores_data: true,
+    backing: Backing::Pcie { variable: "IO_ENGINE_TEST_PCIE" },
+};
+
 const fn nvmf(name: &'static str, blk_size: &str, digests: bool, ipv6: bool) -> DeviceSpec {
     let uri = match blk_size.as_bytes() {
         b"512" => "malloc:///backing?size_mb=16&blk_size=512",
@@ -159,6 +172,10 @@ pub fn create(spec: &DeviceSpec, engine: &Engine, scratch: &Path) -> Result<Resu
             ensure!(losetup(&["-d", &node])?.0, "losetup -d {node}");
             Ok(Ok(Made::plain(made?)))
         }
+        Backing::Pcie { variable } => match std::env::var(variable) {
+            Ok(place) => Ok(Ok(Made::plain(make(&format!("pcie:///{place}"))?))),
+            Err(_) => Ok(Err(format!("{variable} names no disk that may be overwritten"))),
+        },
         Backing::Nvmf { uri, digests, ipv6 } => {
             let options = RigOptions { hdgst: digests, ddgst: digests, ipv6, ..Default::default() };
             let rig = Rig::new(engine, uri, options)?;

@@ -36,4 +36,5 @@ devices! {
     uring_loop = URING_LOOP;
     nvmf_512 = NVMF_512;
     nvmf_4096 = NVMF_4096;
+    pcie = PCIE;
 }

@@ -229,7 +229,7 @@ fn resizing_is_seen_on_both(bench: &Bench) -> Result<()> {
     let device = bench.engine().registry().find(bench.device())?;
     let (tell, told) = mpsc::channel();
     let listener: spdk_rs::bdev::EventListener = Arc::new(move |_, event| {
-        let _ = tell.send(*event);
+        let _ = tell.send(event.clone());
     });
     let guard = bench.engine().device_lookup(bench.device())?.add_event_listener(listener)?;
     let full = device.num_blocks();

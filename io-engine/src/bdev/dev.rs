@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use spdk_rs::bdev::RegistryError;
 use thiserror::Error;
 
-use super::{BdevUri, UriError, aio, existing, malloc, null, nvmf, pool, uring, vol};
+use super::{BdevUri, UriError, aio, existing, layers, malloc, null, nvmf, pcie, pool, uring, vol};
 use crate::core::Engine;
 use crate::pool::ManagerError;
 
@@ -93,9 +93,14 @@ const SCHEMES: &[(&str, Parse)] = &[
     ("uring", uring::parse),
     ("nvmf", nvmf::parse),
     ("nvmf+tcp", nvmf::parse),
+    ("pcie", pcie::parse),
     ("pool", pool::parse),
     ("vol", vol::parse),
     ("lvol", vol::parse),
+    ("passthru", layers::parse_passthru),
+    ("delay", layers::parse_delay),
+    #[cfg(feature = "fault-injection")]
+    ("error", layers::parse_error),
     ("bdev", existing::parse),
     ("loopback", existing::parse),
 ];
@@ -135,6 +140,17 @@ pub async fn create(engine: &Engine, uri: &str) -> Result<String, BdevError> {
 /// [`BdevError::Registry`] when there is none, [`BdevError::Shared`] when another namespace of its
 /// controller is claimed.
 pub async fn destroy(engine: &Engine, name: &str) -> Result<(), BdevError> {
+    #[cfg(feature = "fault-injection")]
+    let id = engine.registry().find(name).map(|bdev| bdev.id());
+    remove(engine, name).await?;
+    #[cfg(feature = "fault-injection")]
+    if let Ok(id) = id {
+        engine.faults().device_removed(id).await;
+    }
+    Ok(())
+}
+
+async fn remove(engine: &Engine, name: &str) -> Result<(), BdevError> {
     let bdev = match engine.registry().find(name) {
         Err(_) if engine.pools().find(name).is_ok() => {
             return pool::export(engine, name, false).await.map(drop);

@@ -86,7 +86,7 @@ fn read(uri: &BdevUri) -> Result<Nvmf, UriError> {
     Ok(read)
 }
 
-fn refuse(name: &'static str, value: &str, allowed: String) -> UriError {
+pub(super) fn refuse(name: &'static str, value: &str, allowed: String) -> UriError {
     UriError::Value { name, value: value.to_owned(), allowed }
 }
 
@@ -109,6 +109,18 @@ fn take_options(params: &mut Params<'_>) -> Result<ControllerOptions, UriError> 
     let mut options = ControllerOptions::new(&nqn, id);
     options.hdgst = params.take_bool("hdgst")?.unwrap_or(false);
     options.ddgst = params.take_bool("ddgst")?.unwrap_or(false);
+    if let Some(ms) = take_u32(params, "keep_alive_timeout_ms", u32::MAX.into())? {
+        options.keep_alive_timeout_ms = ms;
+    }
+    take_common(params, &mut options)?;
+    Ok(options)
+}
+
+/// Takes the options that controllers of every transport have.
+pub(super) fn take_common(
+    params: &mut Params<'_>,
+    options: &mut ControllerOptions,
+) -> Result<(), UriError> {
     let number = |value: Option<u64>, place: &mut u16| {
         if let Some(value) = value.and_then(|value| u16::try_from(value).ok()) {
             *place = value;
@@ -116,9 +128,6 @@ fn take_options(params: &mut Params<'_>) -> Result<ControllerOptions, UriError> 
     };
     number(params.take_u64("num_io_queues", 1..=65_535)?, &mut options.num_io_queues);
     number(params.take_u64("io_queue_size", 2..=65_535)?, &mut options.io_queue_size);
-    if let Some(ms) = take_u32(params, "keep_alive_timeout_ms", u32::MAX.into())? {
-        options.keep_alive_timeout_ms = ms;
-    }
     if let Some(us) = params.take_u64("timeout_us", 0..=u64::MAX)? {
         options.timeout_us = us;
     }
@@ -134,7 +143,7 @@ fn take_options(params: &mut Params<'_>) -> Result<ControllerOptions, UriError> 
     if let Some(seconds) = take_u32(params, "fast_io_fail_timeout_sec", SECONDS_MAX)? {
         options.fast_io_fail_timeout_sec = seconds;
     }
-    Ok(options)
+    Ok(())
 }
 
 impl Nvmf {
@@ -187,31 +196,40 @@ impl Nvmf {
 
     /// The one device that the URI means.
     fn choose(&self, names: &[String]) -> Result<String, BdevError> {
-        let prefix = format!("{}n", self.controller);
-        let wanted = self.nsid.map(|nsid| format!("{prefix}{nsid}"));
-        let found = match (&wanted, names) {
-            (None, [only]) => Some(only),
-            (None, _) => None,
-            (Some(wanted), _) => names.iter().find(|name| *name == wanted),
-        };
-        if let Some(name) = found {
-            return Ok(name.clone());
-        }
-        let mut there: Vec<u32> =
-            names.iter().filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect();
-        there.sort_unstable();
-        let there: Vec<String> = there.iter().map(u32::to_string).collect();
-        let allowed = match there.as_slice() {
-            [] => "the subsystem has no namespace for this host".to_owned(),
-            numbers => format!("the subsystem has the namespaces {}", numbers.join(", ")),
-        };
-        Err(BdevError::Parameter {
-            name: self.controller.clone(),
-            parameter: "ns",
-            value: self.nsid.map_or_else(|| "left out".to_owned(), |nsid| nsid.to_string()),
-            allowed,
-        })
+        choose(&self.controller, self.nsid, names)
     }
+}
+
+/// The device of a controller that a namespace's number means; without a number, the only one.
+pub(super) fn choose(
+    controller: &str,
+    nsid: Option<u32>,
+    names: &[String],
+) -> Result<String, BdevError> {
+    let prefix = format!("{controller}n");
+    let wanted = nsid.map(|nsid| format!("{prefix}{nsid}"));
+    let found = match (&wanted, names) {
+        (None, [only]) => Some(only),
+        (None, _) => None,
+        (Some(wanted), _) => names.iter().find(|name| *name == wanted),
+    };
+    if let Some(name) = found {
+        return Ok(name.clone());
+    }
+    let mut there: Vec<u32> =
+        names.iter().filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect();
+    there.sort_unstable();
+    let there: Vec<String> = there.iter().map(u32::to_string).collect();
+    let allowed = match there.as_slice() {
+        [] => "the subsystem has no namespace for this host".to_owned(),
+        numbers => format!("the subsystem has the namespaces {}", numbers.join(", ")),
+    };
+    Err(BdevError::Parameter {
+        name: controller.to_owned(),
+        parameter: "ns",
+        value: nsid.map_or_else(|| "left out".to_owned(), |nsid| nsid.to_string()),
+        allowed,
+    })
 }
 
 #[async_trait]

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use io_engine::cli::{ExitCode, Invocation, exit, remote};
+use io_engine::cli::{ExitCode, Invocation, config, exit, remote};
 use io_engine::daemon;
 use io_engine::perf::options::PerfArgs;
 use io_engine::perf::runner;
@@ -16,6 +16,8 @@ fn main() -> std::process::ExitCode {
         Ok(Invocation::Export(args)) => daemon::export(&args),
         Ok(Invocation::Rpc(args)) => remote::rpc(&args),
         Ok(Invocation::Bdev(args)) => remote::bdev(&args),
+        Ok(Invocation::Config(args)) => config(&args),
+        Ok(Invocation::Client(command)) => command.run(),
         Err(error) => exit::usage(&error),
     };
     code.into()

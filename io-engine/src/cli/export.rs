@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use spdk_rs::nvmf::subsystem::Nqn;
 
-use super::{DaemonArgs, EnvArgs, LogArgs, RPC_SOCKET_DEFAULT};
+use super::{DaemonArgs, EnvArgs, HttpArgs, LogArgs, RPC_SOCKET_DEFAULT, RpcServerArgs};
 use crate::bdev::BdevUri;
 
 /// The port that IANA assigned to NVMe over Fabrics.
@@ -46,7 +46,9 @@ impl ExportArgs {
     pub fn daemon(&self) -> DaemonArgs {
         let Self { uris, env, rpc_socket, log, .. } = self.clone();
         let rpc_socket = rpc_socket.unwrap_or_else(|| RPC_SOCKET_DEFAULT.into());
-        DaemonArgs { env, rpc_socket, json: None, bdev: uris, log }
+        let rpc = RpcServerArgs::default();
+        let http = HttpArgs::default();
+        DaemonArgs { env, rpc_socket, json: None, rpc, bdev: uris, http, log }
     }
 }
 

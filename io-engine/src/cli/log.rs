@@ -5,6 +5,8 @@ use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+use super::log_control::{NoLog, installed};
+
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -67,13 +69,23 @@ impl LogArgs {
     /// [`LogError`] when `default` is not a filter, or a log is set up already.
     pub fn install(&self, default: &str) -> Result<(), LogError> {
         let filter = self.filter(default);
-        let filter = EnvFilter::builder()
+        let parsed = EnvFilter::builder()
             .parse(&filter)
             .map_err(|source| LogError::Filter { filter: filter.clone(), source })?;
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let log = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
         match self.log_format {
-            LogFormat::Text => log.finish().try_init()?,
-            LogFormat::Json => log.json().finish().try_init()?,
+            LogFormat::Text => {
+                let log = log.with_filter_reloading();
+                let handle = log.reload_handle();
+                log.finish().try_init()?;
+                installed(&filter, Box::new(move |new| handle.reload(new).map_err(|_| NoLog)));
+            }
+            LogFormat::Json => {
+                let log = log.json().with_filter_reloading();
+                let handle = log.reload_handle();
+                log.finish().try_init()?;
+                installed(&filter, Box::new(move |new| handle.reload(new).map_err(|_| NoLog)));
+            }
         }
         Ok(())
     }

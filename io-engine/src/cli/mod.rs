@@ -14,19 +14,34 @@ use crate::bdev::BdevUri;
 use crate::perf::options::PerfArgs;
 
 pub use bdev_list::BdevList;
+pub use config::{ConfigArgs, ConfigCommand, config};
 pub use env::CoresError;
 pub use exit::ExitCode;
 pub use export::ExportArgs;
+pub use generate::{CompletionsArgs, ManArgs};
+pub use http::HttpArgs;
 pub use log::{LogArgs, LogError, LogFormat};
+pub use manage::{EventsArgs, InjectArgs, NvmfArgs, PoolArgs, StatsArgs, VolArgs};
+pub use pci::{PciArgs, PciCommand};
+pub use rpc_server::RpcServerArgs;
+pub use top::TopArgs;
 
 mod bdev_list;
+mod config;
 mod env;
 pub mod exit;
 mod export;
+mod generate;
+mod http;
 mod log;
+pub mod log_control;
+pub mod manage;
+pub mod pci;
 pub mod remote;
+mod rpc_server;
 #[cfg(test)]
 mod tests;
+mod top;
 
 /// Where the daemon listens for JSON-RPC unless told otherwise; SPDK's path, so that its tools
 /// find it.
@@ -61,6 +76,54 @@ enum Command {
     Rpc(RpcArgs),
     /// List, create or destroy block devices of a running daemon
     Bdev(BdevArgs),
+    /// Save or load the configuration of a running daemon
+    Config(ConfigArgs),
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// Sub-commands that do their work in this module.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Manage pools of a running daemon
+    Pool(PoolArgs),
+    /// Manage volumes, snapshots and clones of a running daemon
+    Vol(VolArgs),
+    /// Manage the NVMe-oF target of a running daemon
+    Nvmf(NvmfArgs),
+    /// Inject faults into the devices of a running daemon
+    Inject(InjectArgs),
+    /// List the NVMe controllers of this machine, and give them to user space or back
+    Pci(PciArgs),
+    /// Show what a running daemon has counted
+    Stats(StatsArgs),
+    /// Show what has happened in a running daemon
+    Events(EventsArgs),
+    /// Show the load of a running daemon, live
+    Top(TopArgs),
+    /// Print a script that completes command lines in a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
+}
+
+impl ClientCommand {
+    /// Does what the command says.
+    #[must_use]
+    pub fn run(&self) -> ExitCode {
+        match self {
+            Self::Pool(args) => manage::pool(args),
+            Self::Vol(args) => manage::vol(args),
+            Self::Nvmf(args) => manage::nvmf(args),
+            Self::Inject(args) => manage::inject(args),
+            Self::Pci(args) => pci::run(args),
+            Self::Stats(args) => manage::stats(args),
+            Self::Events(args) => manage::events(args),
+            Self::Top(args) => top::run(args),
+            Self::Completions(args) => generate::completions(args),
+            Self::Man(args) => generate::man(args),
+        }
+    }
 }
 
 /// What the binary was asked to do.
@@ -76,6 +139,10 @@ pub enum Invocation {
     Rpc(RpcArgs),
     /// Manage devices of a running daemon.
     Bdev(BdevArgs),
+    /// Save or load a configuration.
+    Config(ConfigArgs),
+    /// Anything else that needs no engine in this process.
+    Client(ClientCommand),
 }
 
 impl Invocation {
@@ -95,6 +162,8 @@ impl Invocation {
             Some(Command::Export(args)) => Self::Export(args),
             Some(Command::Rpc(args)) => Self::Rpc(args),
             Some(Command::Bdev(args)) => Self::Bdev(args),
+            Some(Command::Config(args)) => Self::Config(args),
+            Some(Command::Client(command)) => Self::Client(command),
         };
         match &invocation {
             Self::Daemon(args) => args.env.check(None)?,
@@ -104,7 +173,7 @@ impl Invocation {
                 args.check().map_err(|error| refuse(perf, ErrorKind::ArgumentConflict, error))?;
             }
             Self::Export(args) => args.env.check(Some("export"))?,
-            Self::Rpc(_) | Self::Bdev(_) => {}
+            Self::Rpc(_) | Self::Bdev(_) | Self::Config(_) | Self::Client(_) => {}
         }
         Ok(invocation)
     }
@@ -137,9 +206,15 @@ pub struct DaemonArgs {
     /// Configuration to apply at start: SPDK's JSON format, the subsystems bdev and nvmf
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub json: Option<PathBuf>,
+    /// Who may use the socket, and how.
+    #[command(flatten)]
+    pub rpc: RpcServerArgs,
     /// Block device to create at start, as a URI; may be repeated
     #[arg(long, value_name = "URI", value_parser = BdevUri::parse)]
     pub bdev: Vec<BdevUri>,
+    /// HTTP.
+    #[command(flatten)]
+    pub http: HttpArgs,
     /// Logging.
     #[command(flatten)]
     pub log: LogArgs,
@@ -200,7 +275,7 @@ pub enum PollMode {
 #[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
     /// The socket of the daemon
-    #[arg(short, long, value_name = "PATH", default_value = RPC_SOCKET_DEFAULT,
+    #[arg(short, long, value_name = "PATH", default_value = RPC_SOCKET_DEFAULT, global = true,
           value_hint = ValueHint::FilePath)]
     pub rpc_socket: PathBuf,
 }
@@ -211,6 +286,9 @@ pub struct RpcArgs {
     /// Where to find the daemon.
     #[command(flatten)]
     pub client: ClientArgs,
+    /// Describe the method instead of calling it
+    #[arg(long, conflicts_with = "params")]
+    pub describe: bool,
     /// The method; rpc_get_methods lists them all
     pub method: String,
     /// The parameters, as a JSON object or array

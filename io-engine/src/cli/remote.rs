@@ -11,6 +11,17 @@ use super::{BdevArgs, BdevCommand, BdevList, ClientArgs, ExitCode, RpcArgs};
 /// Calls one method and prints its result.
 #[must_use]
 pub fn rpc(args: &RpcArgs) -> ExitCode {
+    if args.describe {
+        let all = crate::rpc::methods();
+        return match all.iter().find(|method| method.name() == args.method) {
+            Some(method) => print(crate::rpc::docs::describe(method).trim_end()),
+            None => {
+                let words =
+                    format!("there is no method '{}'; rpc_get_methods lists them all", args.method);
+                fail(ExitCode::Usage, &words)
+            }
+        };
+    }
     match call(&args.client, &args.method, args.params.clone()) {
         Ok(result) => print(&format!("{result:#}")),
         Err(code) => code,
@@ -42,9 +53,18 @@ pub fn bdev(args: &BdevArgs) -> ExitCode {
     }
 }
 
-fn call(client: &ClientArgs, method: &str, params: Option<Value>) -> Result<Value, ExitCode> {
+pub(super) fn call(
+    client: &ClientArgs,
+    method: &str,
+    params: Option<Value>,
+) -> Result<Value, ExitCode> {
     let result = blocking::call(&client.rpc_socket, method, params, DEFAULT_TIMEOUT);
-    result.map_err(|error| match &error {
+    result.map_err(|error| answered(method, &error))
+}
+
+/// Says why a call failed, and gives the code to end with.
+pub(super) fn answered(method: &str, error: &ClientError) -> ExitCode {
+    match error {
         ClientError::Rpc { code, message, data } => {
             let data = data.as_ref().map_or_else(String::new, |data| format!(": {data}"));
             fail(ExitCode::Refused, &format!("{method}: {message}{data} (code {code})"))
@@ -53,11 +73,11 @@ fn call(client: &ClientArgs, method: &str, params: Option<Value>) -> Result<Valu
         | ClientError::Denied { .. }
         | ClientError::Timeout { .. } => fail(ExitCode::Unreachable, &error.to_string()),
         _ => fail(ExitCode::Failure, &error.to_string()),
-    })
+    }
 }
 
 /// Prints a result. A reader that has gone (`| head`) is no failure.
-fn print(text: &str) -> ExitCode {
+pub(super) fn print(text: &str) -> ExitCode {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             fail(ExitCode::Failure, &format!("cannot write to standard output: {error}"))
@@ -66,7 +86,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn fail(code: ExitCode, words: &str) -> ExitCode {
+pub(super) fn fail(code: ExitCode, words: &str) -> ExitCode {
     eprintln!("io-engine: {words}");
     code
 }

@@ -141,3 +141,21 @@ fn help_is_no_error_and_lists_the_exit_codes() {
     let help = parse("--help").expect_err("help").to_string();
     assert!(help.contains("Exit codes:") && help.contains("/var/tmp/spdk.sock"), "{help}");
 }
+
+#[test]
+fn the_controllers_of_this_machine() {
+    let pci = |line: &str| match parse(line) {
+        Ok(Invocation::Client(ClientCommand::Pci(args))) => args.command,
+        other => panic!("{line}: {other:?}"),
+    };
+    assert!(matches!(pci("pci list -o json"), PciCommand::List { output: OutputFormat::Json }));
+    assert!(matches!(pci("pci status"), PciCommand::Status { address: None }));
+    let PciCommand::Bind { addresses, driver } = pci("pci bind 0000:01:00.0 02:00.1") else {
+        panic!("bind")
+    };
+    assert_eq!((addresses.len(), driver.as_str()), (2, "vfio-pci"));
+    assert!(matches!(pci("pci unbind 01:00.0"), PciCommand::Unbind { .. }));
+    let refused = parse("pci bind nvme0").expect_err("no address").to_string();
+    assert!(refused.contains("'nvme0' is not a PCI address"), "{refused}");
+    assert!(parse("pci unbind").is_err());
+}

@@ -1,12 +1,17 @@
 //! The engine: reactors, memory and devices of one process.
 
 use std::sync::Arc;
+#[expect(clippy::disallowed_types, reason = "taken once, at the start")]
+use std::sync::Mutex;
 
 use spdk_rs::bdev::{Bdev, Registry};
 use spdk_rs::drivers::nvme::NvmeDriver;
 use spdk_rs::env::{Memory, MemoryOptions, cpu};
 use spdk_rs::reactor::{Runtime, RuntimeError, RuntimeOptions};
 
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::events::{DeviceMonitor, EventLog, Removal};
 use super::over_bdev::Device;
 use super::{BlockDevice, CoreError, HostIdentity};
 use crate::pool::PoolManager;
@@ -26,8 +31,17 @@ pub struct Engine {
     registry: Arc<Registry>,
     nvme: Arc<NvmeDriver>,
     pools: PoolManager,
+    #[cfg(feature = "fault-injection")]
+    faults: super::fault_injection::FaultInjections,
     host: HostIdentity,
+    events: Arc<EventLog>,
+    monitor: Arc<DeviceMonitor>,
+    removals: Removals,
 }
+
+/// Devices that are to be removed; whoever removes them takes this once.
+#[expect(clippy::disallowed_types, reason = "taken once, at the start")]
+type Removals = Mutex<Option<UnboundedReceiver<Removal>>>;
 
 impl Engine {
     /// Maps the memory and starts the reactors.
@@ -40,9 +54,24 @@ impl Engine {
         let memory = Memory::new(&options.memory)?;
         let runtime = Runtime::start(&options.runtime, memory)?;
         let registry = Registry::new();
+        let events = Arc::new(EventLog::default());
+        let (monitor, removals) = DeviceMonitor::new(&events);
+        let first = registry.set_monitor(Arc::<DeviceMonitor>::clone(&monitor));
+        debug_assert!(first, "the registry is new");
         let nvme = NvmeDriver::new(&registry, runtime.reactors());
         let pools = PoolManager::new(&registry, runtime.reactors());
-        Ok(Arc::new(Self { runtime, registry, nvme, pools, host: HostIdentity::random() }))
+        Ok(Arc::new(Self {
+            #[cfg(feature = "fault-injection")]
+            faults: super::fault_injection::FaultInjections::new(&registry, runtime.reactors()),
+            runtime,
+            registry,
+            nvme,
+            pools,
+            host: HostIdentity::random(),
+            events,
+            monitor,
+            removals: Some(removals).into(),
+        }))
     }
 
     /// The reactors.
@@ -75,10 +104,36 @@ impl Engine {
         &self.pools
     }
 
+    /// The faults that are injected.
+    #[cfg(feature = "fault-injection")]
+    #[must_use]
+    pub fn faults(&self) -> &super::fault_injection::FaultInjections {
+        &self.faults
+    }
+
     /// Who the engine is to NVMe-oF targets unless told otherwise; another one at every start.
     #[must_use]
     pub fn host(&self) -> &HostIdentity {
         &self.host
+    }
+
+    /// What has happened to devices and pools.
+    #[must_use]
+    pub fn events(&self) -> &Arc<EventLog> {
+        &self.events
+    }
+
+    /// How the devices do.
+    #[must_use]
+    pub fn monitor(&self) -> &Arc<DeviceMonitor> {
+        &self.monitor
+    }
+
+    /// The devices that are to be removed because their I/O takes too long. To be taken once, by
+    /// who removes them.
+    #[must_use]
+    pub fn take_removals(&self) -> Option<UnboundedReceiver<Removal>> {
+        self.removals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
 
     /// The device with a name, an alias or a UUID.

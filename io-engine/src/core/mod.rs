@@ -11,6 +11,9 @@
 mod block_device;
 mod engine;
 mod error;
+pub mod events;
+#[cfg(feature = "fault-injection")]
+pub mod fault_injection;
 mod host;
 mod over_bdev;
 

@@ -1,5 +1,7 @@
 //! Why the daemon could not start or end as it should, and the exit code for it.
 
+use std::path::PathBuf;
+
 use spdk_rs::env::cpu::CpuError;
 use spdk_rs::reactor::RuntimeError;
 use thiserror::Error;
@@ -10,6 +12,7 @@ use crate::cli::{CoresError, ExitCode};
 use crate::core::CoreError;
 use crate::subsys::ConfigError;
 use jsonrpc::ServerError;
+use jsonrpc::http::{HttpError, TokenError};
 
 /// Why the daemon failed.
 #[derive(Debug, Error)]
@@ -40,9 +43,24 @@ pub enum DaemonError {
         #[source]
         source: ExportError,
     },
+    /// The directory of `--rpc-root` is not there.
+    #[error("--rpc-root {dir:?}: {source}")]
+    Root {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The socket cannot be taken or served.
     #[error(transparent)]
     Socket(#[from] ServerError),
+    /// HTTP cannot be served.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The file with the token for HTTP is refused.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// Memory or reactors cannot be had.
     #[error(transparent)]
     Engine(#[from] CoreError),
@@ -60,7 +78,7 @@ impl DaemonError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Cores(_) => ExitCode::Usage,
-            Self::Cpu(_) | Self::Config(_) => ExitCode::Config,
+            Self::Cpu(_) | Self::Config(_) | Self::Root { .. } | Self::Token(_) => ExitCode::Config,
             Self::Bdev { source: BdevError::Driver { .. }, .. } => ExitCode::Resources,
             Self::Bdev { .. } => ExitCode::Config,
             Self::Export { source } if source.is_config() => ExitCode::Config,
@@ -68,9 +86,11 @@ impl DaemonError {
             Self::Engine(CoreError::Runtime(RuntimeError::NoCores | RuntimeError::Cores(_))) => {
                 ExitCode::Config
             }
-            Self::Socket(_) | Self::Engine(_) | Self::Management(_) | Self::Export { .. } => {
-                ExitCode::Resources
-            }
+            Self::Socket(_)
+            | Self::Http(_)
+            | Self::Engine(_)
+            | Self::Management(_)
+            | Self::Export { .. } => ExitCode::Resources,
             Self::Unflushed(_) => ExitCode::Failure,
         }
     }

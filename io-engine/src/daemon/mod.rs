@@ -12,6 +12,7 @@
 mod error;
 mod export;
 mod flush;
+mod http;
 mod panics;
 mod report;
 mod signals;
@@ -20,7 +21,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use jsonrpc::{Limits, Server};
+use jsonrpc::Server;
+use jsonrpc::http::HttpOptions;
 use spdk_rs::env::cpu;
 use tracing::Level;
 
@@ -29,9 +31,10 @@ use crate::bdev::dev::Factory;
 use crate::cli::{DaemonArgs, ExitCode, ExportArgs};
 use crate::core::{Engine, EngineOptions};
 use crate::rpc::{self, Context};
-use crate::subsys::Config;
+use crate::subsys::{self, Config};
 pub use error::DaemonError;
 use flush::Unflushed;
+use http::Http;
 use signals::Signals;
 
 /// Runs the daemon until it is asked to end.
@@ -78,6 +81,7 @@ struct Plan<'a> {
     config: Option<Config>,
     /// The devices of the command line: the URI, and what makes it.
     devices: Vec<(String, Box<dyn Factory>)>,
+    http: Option<HttpOptions>,
     /// What is exported from the first moment on, beside the configuration.
     export: Option<&'a ExportArgs>,
 }
@@ -104,10 +108,11 @@ impl<'a> Plan<'a> {
             }
         };
         let devices = args.bdev.iter().map(plan).collect::<Result<_, _>>()?;
-        Ok(Self { args, options, config, devices, export })
+        let http = http::plan(&args.http)?;
+        Ok(Self { args, options, config, devices, http, export })
     }
 
-    fn run(self) -> Result<ExitCode, DaemonError> {
+    fn run(mut self) -> Result<ExitCode, DaemonError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -117,10 +122,23 @@ impl<'a> Plan<'a> {
             runtime.block_on(async { Signals::listen() }).map_err(DaemonError::Management)?;
         let context = Context::new();
         let module = rpc::module(&context);
-        let bind = |path| Server::bind(path, module, Limits::default());
+        if let Some(dir) = &self.args.rpc.rpc_root {
+            let confined = context.roots().confine(dir);
+            confined.map_err(|source| DaemonError::Root { dir: dir.clone(), source })?;
+        }
+        let bind = |path| Server::bind(path, module.clone(), self.args.rpc.limits());
         let server = self.socket().map(bind).transpose()?;
+        let rpc_stats = server.as_ref().map(Server::stats);
+        let http = self.http.take();
+        let http =
+            http.map(|http| Http::start(http, &runtime, &context, module.clone(), rpc_stats));
+        let http = http.transpose()?;
         let engine = Engine::start(&self.options)?;
         context.set_engine(Arc::clone(&engine));
+        runtime.spawn(subsys::hot_removal(&engine));
+        if self.args.rpc.wait_for_rpc {
+            return self.serve_held(runtime, (server, http), signals, context, engine);
+        }
         let mut asked_to_end = signals.clone();
         let made = runtime.block_on(async {
             tokio::select! {
@@ -138,30 +156,51 @@ impl<'a> Plan<'a> {
         };
         if made {
             report::print(&engine, &self.options, self.args.env.no_huge);
+            http.iter().for_each(|http| http.opener()());
         }
 
         let unflushed = Unflushed::default();
-        let served = serve(server, &signals, &context, &engine, &unflushed);
+        let served = serve((server, http), &signals, &context, &engine, &unflushed);
         let outcome = runtime.block_on(served);
-        signals.close();
-        match outcome {
-            Outcome::Ended(ended) => {
-                // Methods that are still under way hold the engine.
-                drop(runtime);
-                drop((context, engine));
-                ended?;
-                tracing::info!("ended");
-                Ok(ExitCode::Success)
+        end(outcome, runtime, signals, context, engine, &unflushed)
+    }
+
+    /// As [`Plan::run`] goes on, but requests are answered before the devices are made: they wait
+    /// for `framework_start_init`.
+    fn serve_held(
+        &self,
+        runtime: tokio::runtime::Runtime,
+        (server, http): (Option<Server>, Option<Http>),
+        signals: Signals,
+        context: Arc<Context>,
+        engine: Arc<Engine>,
+    ) -> Result<ExitCode, DaemonError> {
+        context.phase().hold();
+        tracing::info!("waiting for framework_start_init");
+        let unflushed = Unflushed::default();
+        let opener = http.as_ref().map(Http::opener);
+        let outcome = runtime.block_on(async {
+            let start = async {
+                context.phase().begun().await;
+                self.make_devices(&context, &engine).await?;
+                report::print(&engine, &self.options, self.args.env.no_huge);
+                context.phase().done();
+                opener.into_iter().for_each(|open| open());
+                Ok::<(), DaemonError>(())
+            };
+            tokio::select! {
+                outcome = serve((server, http), &signals, &context, &engine, &unflushed) => Ok(outcome),
+                Err(error) = start => Err(error),
             }
-            Outcome::Cut => {
-                let left = unflushed.names(&engine);
-                tracing::error!("a second signal: ended at once; {left}");
-                // A reactor that hangs would be waited for: the process ends with it instead.
-                runtime.shutdown_background();
-                std::mem::forget((context, engine));
-                Ok(ExitCode::Failure)
+        });
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                runtime.block_on(context.nvmf().stop());
+                return Err(error);
             }
-        }
+        };
+        end(outcome, runtime, signals, context, engine, &unflushed)
     }
 
     /// Where to answer requests; an export does so only when it is told to.
@@ -197,10 +236,40 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// Ends the process after serving has ended.
+fn end(
+    outcome: Outcome,
+    runtime: tokio::runtime::Runtime,
+    signals: Signals,
+    context: Arc<Context>,
+    engine: Arc<Engine>,
+    unflushed: &Unflushed,
+) -> Result<ExitCode, DaemonError> {
+    signals.close();
+    match outcome {
+        Outcome::Ended(ended) => {
+            // Methods that are still under way hold the engine.
+            drop(runtime);
+            drop((context, engine));
+            ended?;
+            tracing::info!("ended");
+            Ok(ExitCode::Success)
+        }
+        Outcome::Cut => {
+            let left = unflushed.names(&engine);
+            tracing::error!("a second signal: ended at once; {left}");
+            // A reactor that hangs would be waited for: the process ends with it instead.
+            runtime.shutdown_background();
+            std::mem::forget((context, engine));
+            Ok(ExitCode::Failure)
+        }
+    }
+}
+
 /// Answers requests until a signal comes, and then ends what there is: the target before the
 /// devices that it exports.
 async fn serve(
-    server: Option<Server>,
+    (server, http): (Option<Server>, Option<Http>),
     signals: &Signals,
     context: &Context,
     engine: &Engine,
@@ -208,13 +277,20 @@ async fn serve(
 ) -> Outcome {
     let (mut first, mut second) = (signals.clone(), signals.clone());
     let work = async {
+        let end = async {
+            first.received(1).await;
+            http.iter().for_each(Http::close);
+        };
         let served = match server {
-            Some(server) => server.run(async { first.received(1).await }).await,
+            Some(server) => server.run(end).await,
             None => {
-                first.received(1).await;
+                end.await;
                 Ok(())
             }
         };
+        if let Some(http) = http {
+            http.end().await;
+        }
         context.nvmf().stop().await;
         flush::end_devices(engine, unflushed).await?;
         Ok(served?)

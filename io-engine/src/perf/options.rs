@@ -77,6 +77,13 @@ pub struct PerfArgs {
     /// Flush after every so many writes, per device and core
     #[arg(long, value_name = "WRITES", value_parser = clap::value_parser!(u64).range(1..))]
     pub flush_every: Option<u64>,
+    /// Limit each device to so many I/Os per second, all cores together, as bdev_set_qos_limit does
+    #[arg(long, value_name = "IOS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub qos_ios: Option<u64>,
+    /// Have the devices count latencies in histograms, as bdev_enable_histogram does: shows what
+    /// that costs
+    #[arg(long)]
+    pub device_histograms: bool,
     /// Print the results as JSON
     #[arg(long)]
     pub json: bool,

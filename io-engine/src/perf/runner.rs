@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 use futures::future::join_all;
-use spdk_rs::bdev::{IoStats, IoType};
+use spdk_rs::bdev::{HistogramOptions, IoStats, IoType, QosLimits, RegistryError};
 use spdk_rs::env::{Clock, os};
 use spdk_rs::reactor::{Counter, ReactorGone, ReactorHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,7 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub use error::PerfError;
 
 use self::job::{JobLinks, JobPlan, Outcome};
-use crate::bdev::{create, destroy, plan};
+use crate::bdev::{BdevError, create, destroy, plan};
 use crate::core::{BlockDevice, BlockDeviceDescriptor, CoreError, Engine};
 use crate::perf::options::{Geometry, PerfArgs, Place};
 use crate::perf::report::{Job, JobStats, Limit, Progress, RunReport, Sample};
@@ -91,7 +91,11 @@ pub fn run(args: &PerfArgs) -> Result<RunReport, PerfError> {
             return result;
         }
         for name in created.iter().rev() {
-            destroy(&engine, name).await?;
+            match destroy(&engine, name).await {
+                // Namespaces of one controller go together.
+                Err(BdevError::Registry(RegistryError::NotFound { .. })) => {}
+                other => other?,
+            }
         }
         // A volume's URI may have imported its pool.
         for pool in engine.pools().all().iter().rev() {
@@ -115,9 +119,28 @@ async fn create_all(
         if engine.registry().all().len() > before {
             created.push(name.clone());
         }
+        prepare(engine, args, &name).await?;
         names.push(name);
     }
     Ok(names)
+}
+
+/// Sets a device up as the options want it.
+async fn prepare(engine: &Engine, args: &PerfArgs, name: &str) -> Result<(), PerfError> {
+    let bdev = engine.registry().find(name).map_err(CoreError::from)?;
+    if let Some(rw_ios_per_sec) = args.qos_ios {
+        bdev.set_qos_limits(QosLimits { rw_ios_per_sec, ..QosLimits::default() }).await;
+    }
+    if args.device_histograms {
+        let options = HistogramOptions {
+            kinds: bdev.io_types(),
+            granularity: HistogramOptions::GRANULARITY_MAX,
+            min: Duration::ZERO,
+            max: Duration::MAX,
+        };
+        bdev.enable_histograms(options).await;
+    }
+    Ok(())
 }
 
 /// A job as the control thread knows it.

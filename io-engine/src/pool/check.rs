@@ -115,7 +115,7 @@ impl Walk<'_> {
         let deleting = dataset.state.get() == DatasetState::Deleting;
         while let Some((level, index, ptr)) = stack.pop() {
             let end = (index + 1).saturating_mul(span(level));
-            if deleting && end.min(dataset.size_blocks.get()) <= dataset.cursor.get() {
+            if deleting && end.min(dataset.reach()) <= dataset.cursor.get() {
                 continue;
             }
             let own = self.note(dataset, &ptr, end);

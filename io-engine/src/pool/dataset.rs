@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::layout::{BlockPtr, DatasetState, FANOUT_BITS, VolumeRecord};
 use super::sync::RangeLocks;
+use super::tree::Ahead;
 
 /// The table of volumes is a tree as well, under this number.
 pub(super) const TABLE: u64 = 0;
@@ -28,8 +29,8 @@ pub(super) struct Dataset {
     pub(super) read_only: Cell<bool>,
     pub(super) block_shift: u8,
     pub(super) size_blocks: Cell<u64>,
-    /// Where I/O ends: before the size while the dataset shrinks.
-    pub(super) limit: Cell<u64>,
+    /// Where what lies behind the size ends, after the volume was made smaller; 0 for nothing.
+    pub(super) tail: Cell<u64>,
     pub(super) parent: Cell<u64>,
     pub(super) txn: u64,
     pub(super) cursor: Cell<u64>,
@@ -40,6 +41,7 @@ pub(super) struct Dataset {
     dirty: Cell<bool>,
     changed: Rc<Cell<u64>>,
     pub(super) locks: RangeLocks,
+    pub(super) ahead: Ahead,
 }
 
 impl Dataset {
@@ -56,7 +58,7 @@ impl Dataset {
             read_only: Cell::new(record.read_only),
             block_shift: record.block_shift,
             size_blocks: Cell::new(record.size_blocks),
-            limit: Cell::new(record.size_blocks),
+            tail: Cell::new(record.tail),
             parent: Cell::new(record.parent),
             txn: record.txn,
             cursor: Cell::new(record.cursor),
@@ -66,6 +68,7 @@ impl Dataset {
             dirty: Cell::new(false),
             changed: Rc::clone(changed),
             locks: RangeLocks::default(),
+            ahead: Ahead::default(),
         }
     }
 
@@ -87,6 +90,7 @@ impl Dataset {
             mapped: 0,
             height,
             root,
+            tail: 0,
         };
         // What the table counts is nobody's business: it is written whenever anything else is.
         Self::of(record, 0, &Rc::default())
@@ -110,6 +114,7 @@ impl Dataset {
             mapped: self.mapped.get(),
             height: self.height.get(),
             root,
+            tail: self.tail.get(),
         }
     }
 
@@ -130,6 +135,11 @@ impl Dataset {
         if self.dirty.replace(false) {
             self.changed.set(self.changed.get() - 1);
         }
+    }
+
+    /// Where its blocks end: behind the size, while what was cut off is not freed.
+    pub(super) fn reach(&self) -> u64 {
+        self.size_blocks.get().max(self.tail.get())
     }
 
     pub(super) fn is_live(&self) -> bool {

@@ -1,12 +1,12 @@
 //! The device below a pool, in blocks of 4 KiB.
 
 use spdk_rs::NvmeStatus;
-use spdk_rs::bdev::{IoBuf, IoCompletion, IoHandle};
+use spdk_rs::bdev::{DeviceEvent, IoBuf, IoCompletion, IoHandle};
 use spdk_rs::env::DmaBuf;
 use spdk_rs::reactor::yield_now;
 
-use super::PoolError;
 use super::layout::BLOCK_BYTES;
+use super::{PoolError, memory};
 
 /// Reads, writes and flushes whole blocks.
 pub(super) struct Device {
@@ -37,15 +37,21 @@ impl Device {
         self.handle.bdev().name()
     }
 
+    /// Tells whoever watches the device that what is kept on it takes no more changes.
+    pub(super) fn tell_read_only(&self, user: &str, reason: &str) {
+        let (user, reason) = (user.into(), reason.into());
+        self.handle.bdev().notify(&DeviceEvent::ReadOnly { user, reason });
+    }
+
     /// The present size in blocks of 4 KiB.
     pub(super) fn blocks(&self) -> u64 {
         self.handle.num_blocks() / self.ratio
     }
 
-    /// A buffer of whole blocks.
-    pub(super) fn buffer(&self, blocks: u64) -> Result<DmaBuf, NvmeStatus> {
+    /// A buffer of whole blocks, as soon as there is one.
+    pub(super) async fn buffer(&self, blocks: u64) -> Result<DmaBuf, NvmeStatus> {
         let bytes = usize::try_from(blocks).unwrap_or(usize::MAX).saturating_mul(BLOCK_BYTES);
-        self.handle.dma_malloc(bytes).map_err(|_| NvmeStatus::NOT_READY)
+        memory::buffer(|| self.handle.dma_malloc(bytes).ok()).await
     }
 
     /// Waits until the core can take one more I/O.
@@ -72,7 +78,7 @@ impl Device {
     /// Writes bytes, a multiple of a block.
     pub(super) async fn write_bytes(&self, address: u64, bytes: &[u8]) -> Result<(), PoolError> {
         let error = |status| PoolError::device("write", address, status);
-        let mut buf = self.buffer((bytes.len() / BLOCK_BYTES) as u64).map_err(error)?;
+        let mut buf = self.buffer((bytes.len() / BLOCK_BYTES) as u64).await.map_err(error)?;
         buf.as_mut_slice().copy_from_slice(bytes);
         self.write(address, buf).await.0.ok().map_err(error)
     }
@@ -80,7 +86,7 @@ impl Device {
     /// Reads blocks into memory of their own.
     pub(super) async fn read_blocks(&self, address: u64, blocks: u64) -> Result<DmaBuf, PoolError> {
         let error = |status| PoolError::device("read", address, status);
-        let buf = self.buffer(blocks).map_err(error)?;
+        let buf = self.buffer(blocks).await.map_err(error)?;
         let (status, buf) = self.read(address, buf).await;
         status.ok().map(|()| buf).map_err(error)
     }

@@ -11,8 +11,8 @@ impl Pool {
     /// # Errors
     /// When it is a snapshot, or there is no room.
     pub async fn make_thick(self: &Rc<Self>, volume: &Volume) -> Result<(), PoolError> {
-        let closed = self.begin_change().await?;
         let own = volume.dataset();
+        let closed = self.begin_trimmed(own).await?;
         self.check_live(own)?;
         if own.snapshot {
             let problem = "a snapshot takes only the space that it has".to_owned();

@@ -202,6 +202,7 @@ impl Pool {
             mapped: 0,
             height: height_for(size_blocks),
             root: BlockPtr::HOLE,
+            tail: 0,
         });
         self.commit(&closed, true).await?;
         Ok(Rc::new(Volume::new(self, dataset)))
@@ -217,8 +218,8 @@ impl Pool {
         volume: &Volume,
         name: &str,
     ) -> Result<Rc<Volume>, PoolError> {
-        let closed = self.begin_change().await?;
         let own = volume.dataset();
+        let closed = self.begin_trimmed(own).await?;
         self.check_live(own)?;
         self.check_free_name(name, None)?;
         if own.snapshot {
@@ -370,7 +371,7 @@ impl Pool {
         }
         loop {
             self.own_blocks(own).await?;
-            let closed = self.begin_change().await?;
+            let closed = self.begin_trimmed(own).await?;
             self.check_live(own)?;
             // A snapshot that was made meanwhile has taken everything over again.
             if self.shares(own).await? {
@@ -420,7 +421,7 @@ impl Pool {
 
 /// A UUID for something new: random, but by the reactor's seed in virtual time, so that such a run
 /// repeats bit for bit.
-fn new_uuid() -> Uuid {
+pub(super) fn new_uuid() -> Uuid {
     match Reactor::current() {
         Some(reactor) if matches!(reactor.clock(), Clock::Virtual(_)) => {
             let random = u128::from(reactor.random()) << 64 | u128::from(reactor.random());

@@ -40,6 +40,7 @@ mod label;
 pub mod layout;
 mod manage;
 mod manager;
+mod memory;
 pub mod mutant;
 mod open;
 mod reaper;
@@ -70,7 +71,7 @@ pub use manager::{
 };
 pub use open::{ImportOptions, PoolOptions};
 pub use scrub::{Damage, ScrubState, ScrubStatus};
-pub use stats::PoolStats;
+pub use stats::{Latency, PoolStats};
 pub use volume::{Span, Volume};
 
 use dataset::Dataset;
@@ -166,12 +167,12 @@ impl Pool {
     /// Stops taking changes, with the first reason that is given. What is on the medium stays as
     /// the last checkpoint and the journal have it.
     fn stop(&self, reason: String) {
-        let mut stopped = self.stopped.borrow_mut();
-        if stopped.is_none() {
+        let first = self.stopped.borrow().is_none();
+        if first {
             tracing::error!(pool = self.name, reason, "the pool is read-only from now on");
-            *stopped = Some(reason);
+            *self.stopped.borrow_mut() = Some(reason.clone());
+            self.device.tell_read_only(&self.name, &reason);
         }
-        drop(stopped);
         self.wake_stopped();
     }
 
@@ -219,7 +220,7 @@ impl Pool {
         let datasets = self.datasets.borrow();
         while let Some(parent) = datasets.get(&id) {
             // The cursor stops at the size; the node that holds it reaches further.
-            let end = end.min(parent.size_blocks.get());
+            let end = end.min(parent.reach());
             let passed =
                 parent.state.get() == layout::DatasetState::Deleting && end <= parent.cursor.get();
             if !passed {

@@ -60,6 +60,10 @@ pub enum Mutant {
     ReplayAborted,
     /// A flush error is answered, and then forgotten.
     ForgiveFlushError,
+    /// A volume that shrinks is emptied behind its new size before it has that size.
+    ShrinkInParts,
+    /// What lies behind the new size of a volume is not noted, and so never freed.
+    ShrinkForgetsTail,
 }
 
 /// Every mutant.
@@ -91,6 +95,8 @@ pub const ALL: &[Mutant] = &[
     Mutant::ReplayLeaks,
     Mutant::ReplayAborted,
     Mutant::ForgiveFlushError,
+    Mutant::ShrinkInParts,
+    Mutant::ShrinkForgetsTail,
 ];
 
 #[cfg(feature = "pool-mutants")]

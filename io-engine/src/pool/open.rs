@@ -16,6 +16,7 @@ use super::layout::{
     BLOCK_BYTES, BlockPtr, DatasetState, Entry, EntryKind, Extent, FANOUT_BITS, Geometry,
     NAME_BYTES_MAX, PtrKind, Superblock, SuperblockError, VolumeRecord,
 };
+use super::manage::new_uuid;
 use super::mutant::Mutant;
 use super::space::Space;
 use super::stats::Counters;
@@ -99,7 +100,7 @@ impl Pool {
         let (generation, epoch) =
             older.map_or((0, 0), |older| (older.generation + 1, older.epoch + 1));
         let superblock = Superblock {
-            uuid: options.uuid.unwrap_or_else(Uuid::new_v4),
+            uuid: options.uuid.unwrap_or_else(new_uuid),
             name: options.name.clone(),
             digest: options.digest,
             compatible: 0,
@@ -152,6 +153,13 @@ impl Pool {
         }
         let replayed = pool.replay(&found).await?;
         pool.counters.recovered(begun, found.records, replayed);
+        let (name, records) = (&pool.name, found.records);
+        if superblock.clean {
+            tracing::info!(pool = name, "the pool was exported in good order");
+        } else {
+            let words = "the pool was not exported, its journal was replayed";
+            tracing::warn!(pool = name, records, transactions = replayed, "{words}");
+        }
         if options.read_only {
             pool.end_changes("it was imported to be read only");
         }
@@ -289,7 +297,7 @@ impl Pool {
         };
         let dataset = self.dataset(entry.dataset).ok_or_else(unknown)?;
         for extent in &entry.extents {
-            if extent.offset.saturating_add(extent.count) > dataset.size_blocks.get() {
+            if extent.offset.saturating_add(extent.count) > dataset.reach() {
                 let problem = format!("transaction {} reaches beyond its volume", entry.txn);
                 return Err(PoolError::Inconsistent(problem));
             }

@@ -26,13 +26,13 @@ impl Pool {
     /// Starts to free the blocks of what was deleted, if anything was.
     pub(super) fn start_reaper(self: &Rc<Self>) {
         let any = self.deleted().iter().any(|one| one.state.get() == DatasetState::Deleting);
-        if !any || self.reaping.replace(true) {
+        if !(any || self.has_tails()) || self.reaping.replace(true) {
             return;
         }
         let Some(reactor) = Reactor::current() else { return };
         let own = Rc::clone(self);
         reactor.spawn("pool reaper", async move {
-            if let Err(error) = own.reap_all().await
+            if let Err(error) = own.free_all().await
                 && own.is_read_only().is_none()
             {
                 tracing::error!(pool = own.name, %error, "deleted space cannot be freed");
@@ -52,6 +52,12 @@ impl Pool {
         self.checkpoint().await
     }
 
+    /// Frees what was cut off of volumes before the pool was imported, and what was deleted.
+    async fn free_all(self: &Rc<Self>) -> Result<(), PoolError> {
+        self.trim_all().await?;
+        self.reap_all().await
+    }
+
     /// Frees everything that was deleted, one dataset after the other.
     pub(super) async fn reap_all(self: &Rc<Self>) -> Result<(), PoolError> {
         loop {
@@ -62,14 +68,14 @@ impl Pool {
                 .filter(|one| one.state.get() == DatasetState::Deleting)
                 .max_by_key(|one| (one.cursor.get(), std::cmp::Reverse(one.id)));
             let Some(dataset) = deleting else { return Ok(()) };
-            while dataset.cursor.get() < dataset.size_blocks.get() {
+            while dataset.cursor.get() < dataset.reach() {
                 if self.closed.get() {
                     return Ok(());
                 }
                 let pass = self.gate.enter().await;
                 self.check_writable()?;
                 for _ in 0..STEPS_PER_PASS {
-                    if dataset.cursor.get() < dataset.size_blocks.get() {
+                    if dataset.cursor.get() < dataset.reach() {
                         self.reap_step(&dataset).await?;
                     }
                 }
@@ -132,13 +138,13 @@ impl Pool {
             end = (start / span(1) + 1) * span(1);
             self.reap_leaf(dataset, child, start >> FANOUT_BITS, kept).await?;
         }
-        let end = end.min(dataset.size_blocks.get());
+        let end = end.min(dataset.reach());
         // Nodes are free when everything below them is. Those above where the descent ended were
         // found to be the dataset's own.
         let mut own = Vec::new();
         for above in level + 1..=top {
             let index = start / span(above);
-            let last = (index + 1).saturating_mul(span(above)).min(dataset.size_blocks.get());
+            let last = (index + 1).saturating_mul(span(above)).min(dataset.reach());
             if end == last {
                 own.push(self.trees.pointer(&self.device, dataset, above, index).await?);
             }

@@ -252,7 +252,7 @@ impl Pool {
         own: impl Fn(&BlockPtr) -> bool,
     ) {
         if ptrs.iter().all(&own)
-            && let Ok(buf) = self.device.buffer(ptrs.len() as u64)
+            && let Ok(buf) = self.device.buffer(ptrs.len() as u64).await
             && self.matches(ptrs, buf).await
         {
             return;

@@ -56,6 +56,10 @@ pub struct PoolStats {
     pub cached_nodes_max: u64,
     /// Nodes that are changed in memory.
     pub dirty_nodes: u64,
+    /// Nodes that were read while somebody waited for them.
+    pub nodes_read: u64,
+    /// Nodes that were read ahead of sequential reads.
+    pub nodes_read_ahead: u64,
 }
 
 /// Where a pool counts.
@@ -129,6 +133,8 @@ impl Pool {
             cached_nodes: cached as u64,
             cached_nodes_max: most as u64,
             dirty_nodes: self.trees.dirty_nodes() as u64,
+            nodes_read: self.trees.nodes_read.get(),
+            nodes_read_ahead: self.trees.nodes_ahead.get(),
             ..self.counters.0.borrow().clone()
         }
     }

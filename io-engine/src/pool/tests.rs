@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use spdk_rs::NvmeStatus;
 use spdk_rs::bdev::{Bdev, BdevDesc, IoHandle, OpenMode};
 use spdk_rs::drivers::malloc::{self, MallocOptions};
 use spdk_rs::env::cpu::CoreId;
 use spdk_rs::env::{Clock, DmaBuf, Memory, VirtualClock};
-use spdk_rs::reactor::{LocalReactor, ReactorConfig};
+use spdk_rs::reactor::{LocalReactor, Reactor, ReactorConfig, sleep};
 
 use super::*;
 
@@ -55,19 +56,20 @@ async fn import(bdev: &Arc<Bdev>) -> Rc<Pool> {
     Pool::import(open(bdev), &ImportOptions::default()).await.unwrap()
 }
 
-fn block(volume: &Volume, blocks: u64, fill: u8) -> DmaBuf {
-    let mut buf = volume.pool().device.buffer(blocks).unwrap();
+fn block(blocks: u64, fill: u8) -> DmaBuf {
+    let bytes = usize::try_from(blocks).unwrap() * layout::BLOCK_BYTES;
+    let mut buf = Reactor::current().unwrap().memory().alloc(bytes).unwrap();
     buf.fill(fill);
     buf
 }
 
 async fn write(volume: &Volume, at: u64, blocks: u64, fill: u8) {
-    let (status, _) = volume.write(at, block(volume, blocks, fill), false).await;
+    let (status, _) = volume.write(at, block(blocks, fill), false).await;
     assert_eq!(status, NvmeStatus::SUCCESS);
 }
 
 async fn read(volume: &Volume, at: u64) -> u8 {
-    let (status, buf) = volume.read(at, block(volume, 1, 0xee)).await;
+    let (status, buf) = volume.read(at, block(1, 0xee)).await;
     assert_eq!(status, NvmeStatus::SUCCESS, "block {at}");
     let first = buf.as_slice()[0];
     assert!(buf.as_slice().iter().all(|byte| *byte == first));
@@ -141,7 +143,7 @@ fn snapshots_and_clones_keep_what_they_had_and_space_returns_exactly() {
 
 /// Another device with the same content.
 async fn copy_of(bdev: &Arc<Bdev>) -> Arc<Bdev> {
-    let reactor = spdk_rs::reactor::Reactor::current().unwrap();
+    let reactor = Reactor::current().unwrap();
     let copy = malloc::create(
         reactor.memory(),
         MallocOptions {
@@ -171,7 +173,7 @@ fn a_full_pool_refuses_and_can_be_emptied() {
         let volume = pool.create_volume("v", 64 * MIB, &VolumeOptions::default()).await.unwrap();
         let mut at = 0;
         loop {
-            let (status, _) = volume.write(at, block(&volume, 7, 5), false).await;
+            let (status, _) = volume.write(at, block(7, 5), false).await;
             if status == NvmeStatus::CAPACITY_EXCEEDED {
                 break;
             }
@@ -181,7 +183,7 @@ fn a_full_pool_refuses_and_can_be_emptied() {
         assert!(at > 1500, "{at}");
         // What is there can be overwritten, again and again.
         for round in 0..50 {
-            let (status, _) = volume.write(round * 7, block(&volume, 1, 6), false).await;
+            let (status, _) = volume.write(round * 7, block(1, 6), false).await;
             assert_eq!(status, NvmeStatus::SUCCESS, "{round}");
         }
         clean(&pool).await;
@@ -201,7 +203,7 @@ fn sizes_change_and_what_was_cut_off_does_not_come_back() {
         let volume = pool.create_volume("v", MIB, &VolumeOptions::default()).await.unwrap();
         write(&volume, 0, 256, 1).await;
         pool.resize_volume(&volume, MIB / 2).await.unwrap();
-        let (status, _) = volume.read(128, block(&volume, 1, 0)).await;
+        let (status, _) = volume.read(128, block(1, 0)).await;
         assert_eq!(status, NvmeStatus::INVALID_FIELD);
         pool.resize_volume(&volume, 1 << 40).await.unwrap();
         assert_eq!((read(&volume, 127).await, read(&volume, 128).await), (1, 0));
@@ -211,6 +213,93 @@ fn sizes_change_and_what_was_cut_off_does_not_come_back() {
         let pool = import(&bdev).await;
         let volume = pool.volume("v").unwrap();
         assert_eq!((read(&volume, 127).await, read(&volume, (1 << 28) - 1).await), (1, 2));
+        clean(&pool).await;
+    });
+}
+
+#[test]
+fn what_was_cut_off_is_freed_after_a_restart_and_before_anything_is_in_its_way() {
+    run(16, async |bdev| {
+        let pool = make(&bdev).await;
+        let empty = pool.remaining_bytes();
+        for name in ["a", "b", "c", "d"] {
+            let volume = pool.create_volume(name, MIB, &VolumeOptions::default()).await.unwrap();
+            write(&volume, 0, 256, 1).await;
+            // A cut between the new size and the freeing of what lies behind it leaves this.
+            let own = volume.dataset();
+            own.size_blocks.set(10);
+            own.tail.set(256);
+            own.touch();
+        }
+        pool.checkpoint().await.unwrap();
+        clean(&pool).await;
+        let other = import(&copy_of(&bdev).await).await;
+        other.reclaimed().await.unwrap();
+        clean(&other).await;
+        assert_eq!(other.volumes()[0].mapped_bytes, 10 * 4096);
+        let volume = |name| pool.volume(name).unwrap();
+        pool.snapshot(&volume("a"), "s").await.unwrap();
+        assert_eq!(pool.volumes().last().unwrap().mapped_bytes, 10 * 4096);
+        pool.resize_volume(&volume("b"), MIB).await.unwrap();
+        assert_eq!((read(&volume("b"), 9).await, read(&volume("b"), 10).await), (1, 0));
+        pool.make_thick(&volume("c")).await.unwrap();
+        assert_eq!(pool.thick.borrow()[0].reservation(), 0);
+        clean(&pool).await;
+        for name in ["d", "a", "s", "b", "c"] {
+            pool.delete_volume(name).await.unwrap();
+        }
+        pool.reclaimed().await.unwrap();
+        clean(&pool).await;
+        assert_eq!(pool.remaining_bytes(), empty);
+    });
+}
+
+#[test]
+fn a_change_waits_for_memory() {
+    run(16, async |bdev| {
+        let pool = make(&bdev).await;
+        let volume = pool.create_volume("v", MIB, &VolumeOptions::default()).await.unwrap();
+        write(&volume, 0, 4, 1).await;
+        let memory = Reactor::current().unwrap().memory().clone();
+        let mut taken = Vec::new();
+        for bytes in [1 << 20, 4096] {
+            while let Ok(buf) = memory.alloc(bytes) {
+                taken.push(buf);
+            }
+        }
+        let given_back = async {
+            sleep(Duration::from_millis(20)).await;
+            taken.clear();
+        };
+        let (done, ()) = futures::join!(pool.checkpoint(), given_back);
+        done.unwrap();
+        assert_eq!(pool.is_read_only(), None);
+        assert_eq!(read(&volume, 3).await, 1);
+    });
+}
+
+#[test]
+fn nodes_are_read_ahead_of_a_sequential_read() {
+    run(64, async |bdev| {
+        let pool = make(&bdev).await;
+        let volume = pool.create_volume("v", 32 * MIB, &VolumeOptions::default()).await.unwrap();
+        for at in 0..32 {
+            write(&volume, at * 256, 256, 1).await;
+        }
+        pool.export().await.unwrap();
+        let pool = import(&bdev).await;
+        let before = pool.stats();
+        let volume = pool.volume("v").unwrap();
+        for at in 0..256 {
+            let (status, _) = volume.read(at * 32, block(32, 0)).await;
+            assert_eq!(status, NvmeStatus::SUCCESS);
+            // A device takes some time, in which the next nodes come.
+            sleep(Duration::from_millis(1)).await;
+        }
+        let stats = pool.stats();
+        // 128 lowest nodes, of which the first is needed before it is known that more will be.
+        assert!(stats.nodes_read_ahead >= 126, "{stats:?}");
+        assert!(stats.nodes_read - before.nodes_read <= 8, "{stats:?}");
         clean(&pool).await;
     });
 }
@@ -259,7 +348,7 @@ fn superblocks_can_be_lost_but_for_one_and_rot_is_named() {
         let ptrs = pool.pointers(pool.volume("v").unwrap().dataset(), 0, 1).await.unwrap();
         device.write_bytes(ptrs[0].address(), &[0x55; 4096]).await.unwrap();
         let volume = pool.volume("v").unwrap();
-        let (status, _) = volume.read(0, block(&volume, 1, 0)).await;
+        let (status, _) = volume.read(0, block(1, 0)).await;
         assert_eq!((status.sct(), status.sc()), (2, 0x81));
         let report = pool.check().await;
         assert_eq!(report.error_count, 1, "{report:?}");

@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 use spdk_rs::bdev::{Bdev, ClaimKind, IoType};
 
 use super::errors::{self, RpcResult};
-use super::params::{Name, Nothing, ParamError, Params, Request};
-use super::{Context, Method};
+use super::params::def::{int, only, optional, required};
+use super::params::{Def, Defs, Kind, Name, Nothing, ParamError, Params, Request};
+use super::{Context, Method, qos};
 use crate::bdev;
 
 /// Block sizes of devices in memory, in bytes.
@@ -23,14 +24,27 @@ pub(super) const NO_METADATA: &str = "blocks carry no metadata";
 /// How often a caller's wait for a device looks again.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 /// The longest wait for a device, in milliseconds: a day.
-const WAIT_MS_MAX: u64 = 86_400_000;
+const WAIT_MS_MAX: i128 = 86_400_000;
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("bdev_get_bdevs", get_bdevs),
-        Method::new("bdev_create", create).in_config("bdev"),
-        Method::new("bdev_destroy", destroy),
-        Method::new("bdev_wait_for_examine", wait_for_examine).in_config("bdev"),
+        Method::new("bdev_get_bdevs", "Lists the devices.", get_bdevs)
+            .answers("list of devices, see below"),
+        Method::new("bdev_create", "Creates a device of any kind (ours).", create)
+            .in_config("bdev")
+            .answers("name of the device"),
+        Method::new(
+            "bdev_destroy",
+            "Removes a device of any kind (ours). No data are destroyed: a volume stays in its \
+             pool, and a pool is exported.",
+            destroy,
+        ),
+        Method::new(
+            "bdev_wait_for_examine",
+            "Waits until new devices were looked at; no driver looks for devices on devices.",
+            wait_for_examine,
+        )
+        .in_config("bdev"),
     ]
 }
 
@@ -42,29 +56,46 @@ pub(super) struct MemoryShape {
 }
 
 impl MemoryShape {
+    pub(super) const PARAMS: &'static [Def] = &[
+        required("num_blocks", int(1, BYTES_MAX as i128), "Size in blocks."),
+        required("block_size", Kind::OneOf(BLOCK_SIZES), "Size of a block in bytes."),
+        optional(
+            "physical_block_size",
+            Kind::OneOf(PHYS_BLOCK_SIZES),
+            "Physical block size in bytes, at least `block_size`, which it is when left out.",
+        ),
+        optional("uuid", Kind::Uuid, "The device's UUID; a random one when left out."),
+        only("md_size", "0", NO_METADATA),
+        only("dif_type", "0", NO_METADATA),
+        only("dif_is_head_of_md", "false", NO_METADATA),
+        only("dif_pi_format", "0", NO_METADATA),
+    ];
+
     pub(super) fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let block_len = params.required_one_of("block_size", BLOCK_SIZES)?;
+        let block_len: u32 = params.required("block_size")?;
+        let num_blocks: u64 = params.required("num_blocks")?;
         let blocks_max = BYTES_MAX / u64::from(block_len);
-        let num_blocks = params.required_u64("num_blocks", 1..=blocks_max)?;
-        let phys = params.optional_one_of("physical_block_size", PHYS_BLOCK_SIZES)?;
-        let phys_block_len = phys.unwrap_or(block_len);
+        if num_blocks > blocks_max {
+            let allowed = format!("it has to be a whole number from 1 to {blocks_max}");
+            return Err(params.refuse("num_blocks", allowed));
+        }
+        let phys_block_len = params.optional("physical_block_size")?.unwrap_or(block_len);
         if phys_block_len < block_len {
             let allowed = format!("it has to be at least block_size, {block_len}");
             return Err(params.refuse("physical_block_size", allowed));
         }
-        for name in ["md_size", "dif_type", "dif_pi_format"] {
-            params.only(name, &json!(0), NO_METADATA)?;
-        }
-        params.only("dif_is_head_of_md", &json!(false), NO_METADATA)?;
         Ok(Self { block_len, phys_block_len, num_blocks })
     }
 }
+
+/// The parameter of a method that names a device.
+pub(super) const NAME: Def = required("name", Kind::Name, "The device's name, alias or UUID.");
 
 /// The parameters of a method that names a device.
 pub(super) struct Delete(Name);
 
 impl Request for Delete {
-    const NAMES: &'static [&'static str] = &["name"];
+    const PARAMS: Defs = &[&[NAME]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self(params.required("name")?))
@@ -106,7 +137,7 @@ async fn remove(context: &Context, name: &str) -> RpcResult<bool> {
 struct Create(String);
 
 impl Request for Create {
-    const NAMES: &'static [&'static str] = &["uri"];
+    const PARAMS: Defs = &[&[required("uri", Kind::Text, "What to create, as a URI.")]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let uri: String = params.required("uri")?;
@@ -118,6 +149,7 @@ impl Request for Create {
 }
 
 async fn create(context: Arc<Context>, request: Create) -> RpcResult<String> {
+    context.roots().check_uri(&request.0)?;
     let made = bdev::create(context.engine()?, &request.0).await;
     made.map_err(|error| errors::bdev(&error))
 }
@@ -137,17 +169,25 @@ struct GetBdevs {
 }
 
 impl Request for GetBdevs {
-    const NAMES: &'static [&'static str] = &["name", "timeout"];
+    const PARAMS: Defs = &[&[
+        optional("name", Kind::Name, "Only the device with this name, alias or UUID."),
+        optional(
+            "timeout",
+            int(0, WAIT_MS_MAX),
+            "How long to wait for the device in `name` to appear, in milliseconds.",
+        )
+        .or_int(0),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let name: Option<Name> = params.optional("name")?;
-        let timeout_ms = params.optional_u64("timeout", 0..=WAIT_MS_MAX)?;
-        if name.is_none() && timeout_ms.is_some_and(|ms| ms > 0) {
+        let timeout_ms: u64 = params.required("timeout")?;
+        if name.is_none() && timeout_ms > 0 {
             return Err(
                 params.refuse("timeout", "it waits for the device in `name`, which is missing")
             );
         }
-        Ok(Self { name, timeout: Duration::from_millis(timeout_ms.unwrap_or(0)) })
+        Ok(Self { name, timeout: Duration::from_millis(timeout_ms) })
     }
 }
 
@@ -180,12 +220,7 @@ fn describe(bdev: &Bdev) -> Value {
         "physical_block_size": info.phys_block_len,
         "num_blocks": bdev.num_blocks(),
         "uuid": info.uuid,
-        "assigned_rate_limits": {
-            "rw_ios_per_sec": 0,
-            "rw_mbytes_per_sec": 0,
-            "r_mbytes_per_sec": 0,
-            "w_mbytes_per_sec": 0,
-        },
+        "assigned_rate_limits": qos::of_device(bdev),
         "claimed": !claims.is_empty(),
         "zoned": false,
         "supported_io_types": supported_io_types(bdev),

@@ -7,6 +7,7 @@ use jsonrpc::codes;
 use jsonrpsee::types::ErrorObjectOwned;
 use nix::errno::Errno;
 use spdk_rs::bdev::{ClaimError, RegistryError};
+use spdk_rs::drivers::layer::LayerError;
 use spdk_rs::drivers::nvme::NvmeError;
 use spdk_rs::env::MemoryError;
 use spdk_rs::env::system::FileError;
@@ -117,7 +118,10 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(BlockApiError::NotFound { .. } | BlockApiError::Closed { .. }) => {
             return Some(Errno::ENODEV);
         }
-        Some(BlockApiError::Io { status, .. }) => return Some(Errno::from_raw(status.errno())),
+        Some(BlockApiError::Io { status, .. } | BlockApiError::Record { status, .. }) => {
+            return Some(Errno::from_raw(status.errno()));
+        }
+        Some(BlockApiError::Damaged { .. }) => return Some(Errno::EIO),
         // Its cause tells.
         Some(BlockApiError::Memory(_)) | None => {}
         Some(_) => return Some(Errno::EINVAL),
@@ -142,6 +146,11 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(FileError::InUse { .. }) => return Some(Errno::EBUSY),
         Some(FileError::Exists { .. }) => return Some(Errno::EEXIST),
         _ => {}
+    }
+    match error.downcast_ref::<LayerError>() {
+        Some(LayerError::Claim(error)) => return errno_of_one(error),
+        Some(LayerError::Registry(error)) => return errno_of_one(error),
+        None => {}
     }
     if let Some(error) = error.downcast_ref::<ManagerError>() {
         return errno_of_manager(error);

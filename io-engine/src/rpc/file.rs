@@ -9,25 +9,56 @@ use spdk_rs::drivers::common::{FileOptions, rescan as rescan_file};
 use spdk_rs::drivers::uring::UringOptions;
 use uuid::Uuid;
 
-use super::bdev::{Delete, delete, find_of};
+use super::bdev::{Delete, NAME, delete, find_of};
 use super::errors::{self, RpcResult};
-use super::params::{Name, ParamError, Params, Request};
+use super::params::def::{only, optional, required};
+use super::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
 use super::{Context, Method};
 use crate::bdev;
 use crate::bdev::file_params::BLOCK_SIZES;
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("bdev_aio_create", create_aio).in_config("bdev"),
-        Method::new("bdev_aio_delete", |context, request: Delete| delete(context, request, "aio")),
-        Method::new("bdev_aio_rescan", |context, request| rescan(context, request, "aio")),
-        Method::new("bdev_uring_create", create_uring).in_config("bdev"),
-        Method::new("bdev_uring_delete", |context, request: Delete| {
-            delete(context, request, "uring")
-        }),
-        Method::new("bdev_uring_rescan", |context, request| rescan(context, request, "uring")),
+        Method::new("bdev_aio_create", "Creates a device over a file by Linux AIO.", create_aio)
+            .in_config("bdev")
+            .answers("name of the device"),
+        Method::new(
+            "bdev_aio_delete",
+            "Removes a device; its file stays.",
+            |context, request: Delete| delete(context, request, "aio"),
+        ),
+        Method::new(
+            "bdev_aio_rescan",
+            "Gives a device the size that its file has now.",
+            |context, request| rescan(context, request, "aio"),
+        ),
+        Method::new("bdev_uring_create", "Creates a device over a file by io_uring.", create_uring)
+            .in_config("bdev")
+            .answers("name of the device"),
+        Method::new(
+            "bdev_uring_delete",
+            "Removes a device; its file stays.",
+            |context, request: Delete| delete(context, request, "uring"),
+        ),
+        Method::new(
+            "bdev_uring_rescan",
+            "Gives a device the size that its file has now.",
+            |context, request| rescan(context, request, "uring"),
+        ),
     ]
 }
+
+/// The parameters that both have.
+const FILE: &[Def] = &[
+    required("name", Kind::Name, "Name of the device."),
+    required("filename", Kind::Text, "Path of a file or block device that exists."),
+    optional(
+        "block_size",
+        Kind::OneOf(BLOCK_SIZES),
+        "Size of a block in bytes; the least that the file does when left out.",
+    ),
+    optional("uuid", Kind::Uuid, "The device's UUID; one made of the path when left out."),
+];
 
 /// What both have. The file exists; a device over a new one is made by its URI.
 fn take_file(params: &Params<'_>) -> Result<FileOptions, ParamError> {
@@ -37,7 +68,7 @@ fn take_file(params: &Params<'_>) -> Result<FileOptions, ParamError> {
         return Err(params.refuse("filename", "a path has no zero byte"));
     }
     let mut file = FileOptions::new(name, path);
-    file.block_len = params.optional_one_of("block_size", BLOCK_SIZES)?;
+    file.block_len = params.optional("block_size")?;
     file.uuid = params.optional::<Uuid>("uuid")?;
     Ok(file)
 }
@@ -49,13 +80,24 @@ struct CreateAio {
 }
 
 impl Request for CreateAio {
-    const NAMES: &'static [&'static str] =
-        &["name", "filename", "block_size", "readonly", "fallocate", "uuid"];
+    const PARAMS: Defs = &[
+        FILE,
+        &[
+            optional("readonly", Kind::Bool, "Whether nothing may be written.").or_bool(false),
+            optional(
+                "fallocate",
+                Kind::Bool,
+                "Refuse a file that cannot be unmapped; where it can, unmap works anyway.",
+            )
+            .or_bool(false),
+            only("nowait", "false", "a request that would wait is left to the kernel's threads"),
+        ],
+    ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let mut file = take_file(params)?;
-        file.read_only = params.optional("readonly")?.unwrap_or(false);
-        let fallocate = params.optional("fallocate")?.unwrap_or(false);
+        file.read_only = params.required("readonly")?;
+        let fallocate = params.required("fallocate")?;
         if fallocate && file.read_only {
             return Err(params.refuse("fallocate", "a device that is read-only unmaps nothing"));
         }
@@ -65,6 +107,7 @@ impl Request for CreateAio {
 
 async fn create_aio(context: Arc<Context>, request: CreateAio) -> RpcResult<String> {
     let engine = context.engine()?;
+    context.roots().check(&request.file.path)?;
     let made = bdev::aio::create(engine, AioOptions::new(request.file)).await;
     let bdev = made.map_err(|error| errors::bdev(&error))?;
     let name = bdev.name().to_owned();
@@ -81,7 +124,7 @@ async fn create_aio(context: Arc<Context>, request: CreateAio) -> RpcResult<Stri
 struct CreateUring(FileOptions);
 
 impl Request for CreateUring {
-    const NAMES: &'static [&'static str] = &["name", "filename", "block_size", "uuid"];
+    const PARAMS: Defs = &[FILE];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         take_file(params).map(Self)
@@ -89,6 +132,7 @@ impl Request for CreateUring {
 }
 
 async fn create_uring(context: Arc<Context>, request: CreateUring) -> RpcResult<String> {
+    context.roots().check(&request.0.path)?;
     let made = bdev::uring::create(context.engine()?, UringOptions::new(request.0)).await;
     made.map(|bdev| bdev.name().to_owned()).map_err(|error| errors::bdev(&error))
 }
@@ -96,7 +140,7 @@ async fn create_uring(context: Arc<Context>, request: CreateUring) -> RpcResult<
 struct Rescan(Name);
 
 impl Request for Rescan {
-    const NAMES: &'static [&'static str] = &["name"];
+    const PARAMS: Defs = &[&[NAME]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         params.required("name").map(Self)

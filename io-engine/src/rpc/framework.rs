@@ -3,25 +3,36 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use jsonrpsee::types::ErrorObjectOwned;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use spdk_rs::env::Clock;
 
 use super::errors::{self, RpcResult};
-use super::params::{Nothing, ParamError, Params, Request};
+use super::params::def::{choice, optional, required, words};
+use super::params::{Defs, Kind, Nothing, ParamError, Params, Request};
 use super::thread::{cpumask, thread_id, thread_name};
-use super::{Context, INVALID_STATE, Method, When};
+use super::{Context, Method, When};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("rpc_get_methods", get_methods),
-        Method::new("spdk_get_version", get_version),
-        Method::new("framework_wait_init", wait_init),
-        Method::new("framework_start_init", start_init).at_startup(),
-        Method::new("framework_get_reactors", get_reactors),
-        Method::new("spdk_kill_instance", kill_instance),
+        Method::new("rpc_get_methods", "Lists the methods.", get_methods)
+            .at(When::Always)
+            .answers("names"),
+        Method::new("spdk_get_version", "Tells the version.", get_version)
+            .at(When::Always)
+            .answers("`version` text; `fields`: `major`, `minor`, `patch`, `suffix`"),
+        Method::new("framework_wait_init", "Waits until the engine has started.", wait_init)
+            .at(When::Always),
+        Method::new("framework_start_init", "Starts what `--wait-for-rpc` holds back.", start_init)
+            .at(When::Startup),
+        Method::new("framework_get_reactors", "Tells what the reactors do.", get_reactors).answers(
+            "`tick_rate`, `pid`, `reactors`: `lcore`, `tid`, `busy` and `idle` in ticks, \
+                 `in_interrupt`, `irq` and `sys` (of the core, in the kernel's clock ticks, from \
+                 `/proc/stat`), `lw_threads`: `name`, `id`, `cpumask`, `elapsed`",
+        ),
+        Method::new("spdk_kill_instance", "Sends the daemon a signal.", kill_instance)
+            .at(When::Always),
     ]
 }
 
@@ -30,19 +41,25 @@ struct GetMethods {
 }
 
 impl Request for GetMethods {
-    const NAMES: &'static [&'static str] = &["current", "include_aliases"];
+    const PARAMS: Defs = &[&[
+        optional("current", Kind::Bool, "Only what may be called now.").or_bool(false),
+        optional("include_aliases", Kind::Bool, "There are none, so the list is the same.")
+            .or_bool(true),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let current = params.optional("current")?.unwrap_or(false);
+        let current = params.required("current")?;
         // There are no aliases, so the list is the same with and without them.
-        let _: Option<bool> = params.optional("include_aliases")?;
+        let _: bool = params.required("include_aliases")?;
         Ok(Self { current })
     }
 }
 
-async fn get_methods(_: Arc<Context>, request: GetMethods) -> RpcResult<Vec<&'static str>> {
+async fn get_methods(context: Arc<Context>, request: GetMethods) -> RpcResult<Vec<&'static str>> {
     let all = super::methods();
-    let callable = all.iter().filter(|method| !request.current || method.when() == When::Always);
+    let callable =
+        |method: &&Method| !request.current || context.phase().check(method.when()).is_ok();
+    let callable = all.iter().filter(callable);
     Ok(callable.map(Method::name).collect())
 }
 
@@ -59,15 +76,15 @@ async fn get_version(_: Arc<Context>, _: Nothing) -> RpcResult<Value> {
     }))
 }
 
-/// Whoever is answered is answered after the start.
 async fn wait_init(context: Arc<Context>, _: Nothing) -> RpcResult<bool> {
-    context.engine().map(|_| true)
+    context.phase().running().await;
+    Ok(true)
 }
 
-async fn start_init(_: Arc<Context>, _: Nothing) -> RpcResult<bool> {
-    let words = "framework_start_init may be called before the engine has started only; it starts \
-                 by itself";
-    Err(ErrorObjectOwned::owned(INVALID_STATE, words, None::<()>))
+async fn start_init(context: Arc<Context>, _: Nothing) -> RpcResult<bool> {
+    context.phase().begin();
+    context.phase().running().await;
+    Ok(true)
 }
 
 async fn get_reactors(context: Arc<Context>, _: Nothing) -> RpcResult<Value> {
@@ -110,18 +127,21 @@ fn core_times(text: &str) -> HashMap<u32, (u64, u64)> {
     text.lines().filter_map(line).collect()
 }
 
+/// The signals that may be sent.
+const SIGNALS: [(&str, Signal); 3] =
+    [("SIGTERM", Signal::SIGTERM), ("SIGINT", Signal::SIGINT), ("SIGKILL", Signal::SIGKILL)];
+
 struct KillInstance(Signal);
 
 impl Request for KillInstance {
-    const NAMES: &'static [&'static str] = &["sig_name"];
+    const PARAMS: Defs = &[&[required(
+        "sig_name",
+        choice(&words(&SIGNALS)),
+        "`SIGTERM` and `SIGINT` end in order; with `SIGKILL` nothing is flushed.",
+    )]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let signals = [
-            ("SIGTERM", Signal::SIGTERM),
-            ("SIGINT", Signal::SIGINT),
-            ("SIGKILL", Signal::SIGKILL),
-        ];
-        params.required_choice("sig_name", &signals).map(Self)
+        params.required_choice("sig_name", &SIGNALS).map(Self)
     }
 }
 

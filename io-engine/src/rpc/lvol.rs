@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::errors::{self, RpcResult};
-use super::params::{Name, ParamError, Params, Request};
-use super::vol::{Named, SIZE_MAX, delete, done};
+use super::params::def::{choice, int, only, optional, required};
+use super::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
+use super::vol::{Named, SIZE_MAX, VOLUME, delete, done};
 use super::{Context, Method, pool};
 use crate::bdev;
 use crate::pool::{CLUSTER_BYTES, Imported, VolumeInfo, VolumeOptions};
@@ -20,21 +21,47 @@ const NOT_CLEARED: &str = "nothing is read that was not written, so nothing has 
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("bdev_lvol_create_lvstore", create_lvstore),
-        Method::new("bdev_lvol_delete_lvstore", delete_lvstore),
-        Method::new("bdev_lvol_rename_lvstore", rename_lvstore),
-        Method::new("bdev_lvol_get_lvstores", get_lvstores),
-        Method::new("bdev_lvol_grow_lvstore", grow_lvstore),
-        Method::new("bdev_lvol_create", create),
-        Method::new("bdev_lvol_delete", delete),
-        Method::new("bdev_lvol_snapshot", snapshot),
-        Method::new("bdev_lvol_clone", clone),
-        Method::new("bdev_lvol_rename", rename),
-        Method::new("bdev_lvol_resize", resize),
-        Method::new("bdev_lvol_set_read_only", set_read_only),
-        Method::new("bdev_lvol_decouple_parent", decouple_parent),
-        Method::new("bdev_lvol_inflate", inflate),
-        Method::new("bdev_lvol_get_lvols", get_lvols),
+        Method::new("bdev_lvol_create_lvstore", "Makes a pool on a device.", create_lvstore),
+        Method::new(
+            "bdev_lvol_delete_lvstore",
+            "Destroys a pool and all that is in it, as `pool_destroy` does.",
+            delete_lvstore,
+        ),
+        Method::new(
+            "bdev_lvol_rename_lvstore",
+            "Is refused with -95: a pool keeps its name.",
+            rename_lvstore,
+        ),
+        Method::new("bdev_lvol_get_lvstores", "Lists the pools.", get_lvstores).answers(
+            "list: `uuid`, `name`, `base_bdev`, `total_data_clusters`, `free_clusters`, \
+             `block_size`, `cluster_size`",
+        ),
+        Method::new(
+            "bdev_lvol_grow_lvstore",
+            "Lets a pool take what its disk has grown by.",
+            grow_lvstore,
+        ),
+        Method::new("bdev_lvol_create", "Creates a volume.", create),
+        Method::new("bdev_lvol_delete", "Deletes a volume or snapshot.", delete),
+        Method::new("bdev_lvol_snapshot", "Makes a snapshot of a volume.", snapshot),
+        Method::new("bdev_lvol_clone", "Makes a volume that begins as a snapshot.", clone),
+        Method::new("bdev_lvol_rename", "Renames a volume.", rename),
+        Method::new("bdev_lvol_resize", "Resizes a volume.", resize),
+        Method::new("bdev_lvol_set_read_only", "Makes a volume read-only.", set_read_only),
+        Method::new(
+            "bdev_lvol_decouple_parent",
+            "Copies what a clone shares with its snapshot.",
+            decouple_parent,
+        ),
+        Method::new(
+            "bdev_lvol_inflate",
+            "Copies what a clone shares, and keeps all of its space for it.",
+            inflate,
+        ),
+        Method::new("bdev_lvol_get_lvols", "Lists the volumes.", get_lvols).answers(
+            "list: `alias`, `uuid`, `name`, `is_thin_provisioned`, `is_snapshot`, `is_clone`, \
+             `is_esnap_clone`, `is_degraded`, `num_allocated_clusters`, `lvs`: `name`, `uuid`",
+        ),
     ]
 }
 
@@ -44,20 +71,16 @@ struct CreateStore {
 }
 
 impl Request for CreateStore {
-    const NAMES: &'static [&'static str] = &[
-        "bdev_name",
-        "lvs_name",
-        "cluster_sz",
-        "clear_method",
-        "num_md_pages_per_cluster_ratio",
-        "md_page_size",
-    ];
+    const PARAMS: Defs = &[&[
+        required("bdev_name", Kind::Name, "The device to make the pool on."),
+        required("lvs_name", Kind::Name, "Name of the pool."),
+        only("cluster_sz", "1048576", NO_CLUSTERS),
+        only("clear_method", "\"none\"", NOT_CLEARED),
+        only("num_md_pages_per_cluster_ratio", "100", NO_CLUSTERS),
+        only("md_page_size", "4096", "metadata are in blocks of 4096 bytes"),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        params.only("cluster_sz", &json!(CLUSTER_BYTES), NO_CLUSTERS)?;
-        params.only("clear_method", &json!("none"), NOT_CLEARED)?;
-        params.only("num_md_pages_per_cluster_ratio", &json!(100), NO_CLUSTERS)?;
-        params.only("md_page_size", &json!(4096), "metadata are in blocks of 4096 bytes")?;
         Ok(Self {
             bdev_name: params.required("bdev_name")?,
             lvs_name: params.required("lvs_name")?,
@@ -70,6 +93,12 @@ async fn create_lvstore(context: Arc<Context>, request: CreateStore) -> RpcResul
     let made = bdev::pool::create(context.engine()?, &request.bdev_name.0, options).await;
     made.map(|pool| pool.uuid()).map_err(|error| errors::bdev(&error))
 }
+
+/// The parameters that name a store; one of them does.
+const STORE: &[Def] = &[
+    optional("uuid", Kind::Uuid, "UUID of the pool."),
+    optional("lvs_name", Kind::Name, "Name of the pool, instead of its UUID."),
+];
 
 /// A store, by its UUID or its name.
 struct Store(Option<String>);
@@ -100,7 +129,7 @@ impl Store {
 }
 
 impl Request for Store {
-    const NAMES: &'static [&'static str] = &["uuid", "lvs_name"];
+    const PARAMS: Defs = &[STORE];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Self::of(params, "uuid")
@@ -119,7 +148,10 @@ struct Rename {
 }
 
 impl Request for Rename {
-    const NAMES: &'static [&'static str] = &["old_name", "new_name"];
+    const PARAMS: Defs = &[&[
+        required("old_name", Kind::Name, "What is to be renamed."),
+        required("new_name", Kind::Name, "The new name, without the pool."),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self { old_name: params.required("old_name")?, new_name: params.required("new_name")? })
@@ -171,24 +203,42 @@ struct Create {
 }
 
 impl Request for Create {
-    const NAMES: &'static [&'static str] =
-        &["lvol_name", "size_in_mib", "thin_provision", "uuid", "lvs_name", "clear_method"];
+    const PARAMS: Defs = &[
+        &[
+            required("lvol_name", Kind::Name, "Name of the volume, without the pool."),
+            SIZE,
+            optional(
+                "thin_provision",
+                Kind::Bool,
+                "Whether space is taken only when it is written.",
+            )
+            .or_bool(false),
+        ],
+        STORE,
+        &[optional(
+            "clear_method",
+            choice(&["none", "unmap", "write_zeroes"]),
+            "They all mean the same: what was never written reads as zeroes.",
+        )],
+    ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         // What a host never wrote reads as zeroes, however it is to be cleared.
-        let methods = [("none", ()), ("unmap", ()), ("write_zeroes", ())];
-        params.optional_choice("clear_method", &methods, false)?;
+        let _: Option<String> = params.optional("clear_method")?;
         Ok(Self {
             store: Store::of(params, "uuid")?,
             lvol_name: params.required("lvol_name")?,
             size_bytes: size_in_mib(params)?,
-            thin: params.optional("thin_provision")?.unwrap_or(false),
+            thin: params.required("thin_provision")?,
         })
     }
 }
 
+/// The size of a volume.
+const SIZE: Def = required("size_in_mib", int(1, (SIZE_MAX >> 20) as i128), "Size in MiB.");
+
 fn size_in_mib(params: &Params<'_>) -> Result<u64, ParamError> {
-    Ok(params.required_u64("size_in_mib", 1..=SIZE_MAX >> 20)? << 20)
+    Ok(params.required::<u64>("size_in_mib")? << 20)
 }
 
 async fn create(context: Arc<Context>, request: Create) -> RpcResult<Uuid> {
@@ -205,7 +255,10 @@ struct Snapshot {
 }
 
 impl Request for Snapshot {
-    const NAMES: &'static [&'static str] = &["lvol_name", "snapshot_name"];
+    const PARAMS: Defs = &[&[
+        required("lvol_name", Kind::Name, "The volume, as `POOL/VOLUME` or by its UUID."),
+        required("snapshot_name", Kind::Name, "Name of the snapshot, without the pool."),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let snapshot_name = params.required("snapshot_name")?;
@@ -224,7 +277,10 @@ struct Clone {
 }
 
 impl Request for Clone {
-    const NAMES: &'static [&'static str] = &["snapshot_name", "clone_name"];
+    const PARAMS: Defs = &[&[
+        required("snapshot_name", Kind::Name, "The snapshot, as `POOL/NAME` or by its UUID."),
+        required("clone_name", Kind::Name, "Name of the new volume, without the pool."),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let snapshot_name = params.required("snapshot_name")?;
@@ -249,7 +305,7 @@ struct Resize {
 }
 
 impl Request for Resize {
-    const NAMES: &'static [&'static str] = &["name", "size_in_mib"];
+    const PARAMS: Defs = &[&[VOLUME, SIZE]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self { name: params.required("name")?, size_bytes: size_in_mib(params)? })
@@ -280,7 +336,10 @@ async fn inflate(context: Arc<Context>, request: Named) -> RpcResult<bool> {
 struct GetLvols(Store);
 
 impl Request for GetLvols {
-    const NAMES: &'static [&'static str] = &["lvs_uuid", "lvs_name"];
+    const PARAMS: Defs = &[&[
+        optional("lvs_uuid", Kind::Uuid, "Only volumes of the pool with this UUID."),
+        optional("lvs_name", Kind::Name, "Only volumes of the pool with this name."),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Store::of(params, "lvs_uuid").map(Self)

@@ -3,23 +3,27 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use serde_json::json;
 use spdk_rs::bdev::RegistryError;
 use spdk_rs::drivers::malloc::MallocOptions;
 use uuid::Uuid;
 
 use super::bdev::{Delete, MemoryShape, NO_METADATA, delete};
 use super::errors::{self, RpcResult};
-use super::params::{Name, ParamError, Params, Request};
+use super::params::def::{only, optional};
+use super::params::{Defs, Kind, Name, ParamError, Params, Request};
 use super::{Context, Method};
 use crate::bdev;
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("bdev_malloc_create", create).in_config("bdev"),
-        Method::new("bdev_malloc_delete", |context, request: Delete| {
-            delete(context, request, "malloc")
-        }),
+        Method::new("bdev_malloc_create", "Creates a device in memory.", create)
+            .in_config("bdev")
+            .answers("name of the device"),
+        Method::new(
+            "bdev_malloc_delete",
+            "Removes a device in memory.",
+            |context, request: Delete| delete(context, request, "malloc"),
+        ),
     ]
 }
 
@@ -30,27 +34,23 @@ struct Create {
 }
 
 impl Request for Create {
-    const NAMES: &'static [&'static str] = &[
-        "name",
-        "num_blocks",
-        "block_size",
-        "physical_block_size",
-        "uuid",
-        "optimal_io_boundary",
-        "md_size",
-        "md_interleave",
-        "dif_type",
-        "dif_is_head_of_md",
-        "dif_pi_format",
+    const PARAMS: Defs = &[
+        &[optional(
+            "name",
+            Kind::Name,
+            "Name of the device; `Malloc0`, `Malloc1`, … when left out.",
+        )],
+        MemoryShape::PARAMS,
+        &[
+            only("numa_id", "-1", "memory is where the kernel puts it"),
+            only("optimal_io_boundary", "0", "memory has no such boundary"),
+            only("md_interleave", "false", NO_METADATA),
+        ],
     ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let shape = MemoryShape::take(params)?;
-        let request =
-            Self { name: params.optional("name")?, uuid: params.optional("uuid")?, shape };
-        params.only("optimal_io_boundary", &json!(0), "memory has no such boundary")?;
-        params.only("md_interleave", &json!(false), NO_METADATA)?;
-        Ok(request)
+        Ok(Self { name: params.optional("name")?, uuid: params.optional("uuid")?, shape })
     }
 }
 

@@ -5,19 +5,22 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::Context;
 use super::errors::{self, RpcResult};
-use super::params::{self, Given, ParamError, Request};
+use super::params::{self, Defs, Given, ParamError, Request};
 
 /// When a method may be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// At any time.
     Always,
-    /// Before the engine has started, which is over when the socket is served.
+    /// Before `framework_start_init` only.
     Startup,
+    /// After `framework_start_init` only.
+    Runtime,
 }
 
 type Check = fn(&Given) -> Result<(), ParamError>;
@@ -26,19 +29,24 @@ type Call = Box<dyn Fn(Arc<Context>, &Given) -> BoxFuture<'static, RpcResult<Val
 /// A method of the management interface.
 pub struct Method {
     name: &'static str,
+    summary: &'static str,
+    answer: &'static str,
+    answer_schema: fn() -> Value,
     when: When,
+    group: &'static str,
     subsystem: Option<&'static str>,
-    parameters: &'static [&'static str],
+    params: Defs,
     check: Check,
     call: Call,
 }
 
 impl Method {
-    /// A method that reads a `P` and answers an `R`.
-    pub fn new<P, R, F, Fut>(name: &'static str, run: F) -> Self
+    /// A method that reads a `P` and answers an `R`. The summary is a sentence about what it does;
+    /// it may be called after the engine has started.
+    pub fn new<P, R, F, Fut>(name: &'static str, summary: &'static str, run: F) -> Self
     where
         P: Request + Send + 'static,
-        R: Serialize,
+        R: Answer,
         F: Fn(Arc<Context>, P) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = RpcResult<R>> + Send + 'static,
     {
@@ -49,8 +57,25 @@ impl Method {
             }
             Err(error) => Box::pin(std::future::ready(Err(errors::params(&error)))),
         });
-        let check: Check = |given| params::read::<P>(given).map(drop);
-        Self { name, when: When::Always, subsystem: None, parameters: P::NAMES, check, call }
+        Self {
+            name,
+            summary,
+            answer: R::USUAL,
+            answer_schema: R::schema,
+            when: When::Runtime,
+            group: "",
+            subsystem: None,
+            params: P::PARAMS,
+            check: |given| params::read::<P>(given).map(drop),
+            call,
+        }
+    }
+
+    /// The same, and what it answers.
+    #[must_use]
+    pub fn answers(mut self, answer: &'static str) -> Self {
+        self.answer = answer;
+        self
     }
 
     /// The same as a step of a configuration file, in the section of `subsystem`.
@@ -60,10 +85,17 @@ impl Method {
         self
     }
 
-    /// The same, callable at start-up only.
+    /// The same, in a group of the reference.
     #[must_use]
-    pub fn at_startup(mut self) -> Self {
-        self.when = When::Startup;
+    pub(super) fn in_group(mut self, group: &'static str) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// The same, callable at a time.
+    #[must_use]
+    pub fn at(mut self, when: When) -> Self {
+        self.when = when;
         self
     }
 
@@ -73,10 +105,34 @@ impl Method {
         self.name
     }
 
-    /// The names of its parameters.
+    /// What it does, in a sentence.
     #[must_use]
-    pub fn parameters(&self) -> &'static [&'static str] {
-        self.parameters
+    pub fn summary(&self) -> &'static str {
+        self.summary
+    }
+
+    /// What it answers.
+    #[must_use]
+    pub fn answer(&self) -> &'static str {
+        self.answer
+    }
+
+    /// The JSON schema of what it answers.
+    #[must_use]
+    pub fn answer_schema(&self) -> Value {
+        (self.answer_schema)()
+    }
+
+    /// The group of the reference that it is in.
+    #[must_use]
+    pub fn group(&self) -> &'static str {
+        self.group
+    }
+
+    /// Its parameters.
+    #[must_use]
+    pub fn params(&self) -> Defs {
+        self.params
     }
 
     /// When it may be called.
@@ -109,6 +165,68 @@ impl Method {
         given: &Given,
     ) -> BoxFuture<'static, RpcResult<Value>> {
         (self.call)(context, given)
+    }
+}
+
+/// What a method can answer.
+pub trait Answer: Serialize {
+    /// What an answer of this type says if the method says nothing else of it.
+    const USUAL: &'static str = "";
+
+    /// The JSON schema of it.
+    fn schema() -> Value;
+}
+
+impl Answer for bool {
+    const USUAL: &'static str = "`true`";
+
+    fn schema() -> Value {
+        json!({ "type": "boolean" })
+    }
+}
+
+impl Answer for String {
+    fn schema() -> Value {
+        json!({ "type": "string" })
+    }
+}
+
+impl Answer for &'static str {
+    fn schema() -> Value {
+        json!({ "type": "string" })
+    }
+}
+
+impl Answer for Uuid {
+    const USUAL: &'static str = "UUID";
+
+    fn schema() -> Value {
+        json!({ "type": "string", "format": "uuid" })
+    }
+}
+
+impl Answer for u32 {
+    fn schema() -> Value {
+        json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX })
+    }
+}
+
+impl Answer for u64 {
+    fn schema() -> Value {
+        json!({ "type": "integer", "minimum": 0 })
+    }
+}
+
+/// Objects of any members; which ones the reference says.
+impl Answer for Value {
+    fn schema() -> Value {
+        json!({ "type": ["object", "array", "string", "number", "boolean", "null"] })
+    }
+}
+
+impl<T: Answer> Answer for Vec<T> {
+    fn schema() -> Value {
+        json!({ "type": "array", "items": T::schema() })
     }
 }
 

@@ -6,16 +6,22 @@ use nix::errno::Errno;
 use spdk_rs::drivers::null::{self, NullOptions};
 use uuid::Uuid;
 
-use super::bdev::{BYTES_MAX, Delete, MemoryShape, delete, find_of};
+use super::bdev::{BYTES_MAX, Delete, MemoryShape, NAME, delete, find_of};
 use super::errors::{self, RpcResult};
-use super::params::{Name, ParamError, Params, Request};
+use super::params::def::{int, only, required};
+use super::params::{Defs, Kind, Name, ParamError, Params, Request};
 use super::{Context, Method};
+
+/// Why a device without a medium prefers nothing.
+const NO_OPTIMUM: &str = "nothing is written, so no size is better than another";
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("bdev_null_create", create).in_config("bdev"),
-        Method::new("bdev_null_resize", resize).in_config("bdev"),
-        Method::new("bdev_null_delete", |context, request: Delete| {
+        Method::new("bdev_null_create", "Creates a device that keeps nothing.", create)
+            .in_config("bdev")
+            .answers("name of the device"),
+        Method::new("bdev_null_resize", "Makes a null device larger.", resize).in_config("bdev"),
+        Method::new("bdev_null_delete", "Removes a null device.", |context, request: Delete| {
             delete(context, request, "null")
         }),
     ]
@@ -28,16 +34,16 @@ struct Create {
 }
 
 impl Request for Create {
-    const NAMES: &'static [&'static str] = &[
-        "name",
-        "num_blocks",
-        "block_size",
-        "physical_block_size",
-        "uuid",
-        "md_size",
-        "dif_type",
-        "dif_is_head_of_md",
-        "dif_pi_format",
+    const PARAMS: Defs = &[
+        &[required("name", Kind::Name, "Name of the device.")],
+        MemoryShape::PARAMS,
+        &[
+            only("preferred_write_alignment", "0", NO_OPTIMUM),
+            only("preferred_write_granularity", "0", NO_OPTIMUM),
+            only("optimal_write_size", "0", NO_OPTIMUM),
+            only("preferred_unmap_alignment", "0", NO_OPTIMUM),
+            only("preferred_unmap_granularity", "0", NO_OPTIMUM),
+        ],
     ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
@@ -64,13 +70,17 @@ struct Resize {
 }
 
 impl Request for Resize {
-    const NAMES: &'static [&'static str] = &["name", "new_size"];
+    const PARAMS: Defs = &[&[
+        NAME,
+        required(
+            "new_size",
+            int(1, (BYTES_MAX >> 20) as i128),
+            "The new size in MiB; a device does not shrink.",
+        ),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        Ok(Self {
-            name: params.required("name")?,
-            new_size_mib: params.required_u64("new_size", 1..=BYTES_MAX >> 20)?,
-        })
+        Ok(Self { name: params.required("name")?, new_size_mib: params.required("new_size")? })
     }
 }
 

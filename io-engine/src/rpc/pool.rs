@@ -6,25 +6,64 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::errors::{self, RpcResult};
-use super::params::{Name, ParamError, Params, Request};
+use super::method::Answer;
+use super::params::def::{choice, int, optional, required, words};
+use super::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
+use super::saved::Call;
 use super::{Context, Method};
 use crate::bdev::pool::{self, CACHE_MB_MAX, JOURNAL_MB_MAX, import_request, pool_options};
 use crate::pool::{CheckReport, DigestKind, ImportOptions, Imported, PoolStats, ScrubStatus};
 
-/// The highest rate of a scrub in bytes per second.
-const RATE_MAX: u64 = 1 << 40;
-
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("pool_create", create),
-        Method::new("pool_import", import).in_config("bdev"),
-        Method::new("pool_export", export),
-        Method::new("pool_destroy", destroy),
-        Method::new("pool_get", get),
-        Method::new("pool_grow", grow),
-        Method::new("pool_scrub", scrub),
-        Method::new("pool_check", check),
-        Method::new("pool_get_stats", get_stats),
+        Method::new(
+            "pool_create",
+            "Makes a pool on a disk (ours); -17 when the disk holds one already.",
+            create,
+        )
+        .answers("the pool, as in `pool_get`"),
+        Method::new("pool_import", "Imports the pool that is on a disk (ours).", import)
+            .in_config("bdev")
+            .answers("the pool, as in `pool_get`"),
+        Method::new("pool_export", "Gives a pool up; its disk keeps it (ours).", export)
+            .answers("`stopped`: why the pool took no more changes before, or `null`"),
+        Method::new("pool_destroy", "Destroys a pool and all that is in it (ours).", destroy),
+        Method::new("pool_get", "Lists the pools (ours).", get).answers(
+            "list: `name`, `uuid`, `base_bdev`, `disk`, `core`, `digest`, `size_bytes`, \
+             `free_bytes`, `available_bytes`, `journal_bytes`, `write_bytes_max`, `read_only` \
+             (why, or `null`), `volumes`, `snapshots` (how many), `scrub`, `import` (the call \
+             that imports it again, for a configuration file)",
+        ),
+        Method::new(
+            "pool_grow",
+            "Lets a pool take what its disk has grown by, after `bdev_aio_rescan` for example \
+             (ours).",
+            grow,
+        )
+        .answers("`grown_bytes`"),
+        Method::new("pool_scrub", "Reads all of a pool and compares digests (ours).", scrub)
+            .answers(
+                "`state` `none`, `running`, `done` or `stopped`; `bytes_per_sec`, \
+                 `scrubbed_bytes`, `passed_bytes`, `total_bytes`, `percent`, `damaged_blocks`, \
+                 `damaged`: `volume`, `block` (of 4 KiB), `blocks`, `problem`",
+            ),
+        Method::new(
+            "pool_check",
+            "Checks a pool's structure (ours); writes wait until it has ended.",
+            check,
+        )
+        .answers(
+            "`clean`, `errors` (text), `error_count`, `datasets`, `nodes`, `data_blocks`, \
+             `leaked_blocks`",
+        ),
+        Method::new("pool_get_stats", "Tells what a pool has done (ours).", get_stats).answers(
+            "`write`, `read`, `flush`, `checkpoint`: `count`, `total_ns`, `max_ns`; \
+             `written_bytes`, `read_bytes`, `recovery_ns`, `recovery_records`, \
+             `recovery_transactions`, `invalid_blocks`, `journal_records`, \
+             `journal_blocks_written`, `journal_fill_blocks`, `journal_blocks`, `cached_nodes`, \
+             `cached_nodes_max`, `dirty_nodes`, `nodes_read` (of the map, while somebody waited), \
+             `nodes_read_ahead`",
+        ),
     ]
 }
 
@@ -32,6 +71,20 @@ pub(super) fn methods() -> Vec<Method> {
 pub(super) fn find(context: &Context, name: &str) -> RpcResult<Arc<Imported>> {
     context.engine()?.pools().find(name).map_err(|error| errors::failed(&error))
 }
+
+/// The digests there are.
+const DIGESTS: [(&str, DigestKind); 3] = [
+    (DigestKind::Sha256.name(), DigestKind::Sha256),
+    (DigestKind::Blake3.name(), DigestKind::Blake3),
+    (DigestKind::Crc32c.name(), DigestKind::Crc32c),
+];
+
+/// How much memory the map of a pool may take.
+const CACHE_MB: Def =
+    optional("cache_mb", int(1, CACHE_MB_MAX as i128), "Memory for the map of the pool, in MiB.");
+
+/// The pool that a method is for.
+const POOL: Def = required("name", Kind::Name, "Name or UUID of the pool.");
 
 struct Create {
     name: Name,
@@ -43,24 +96,35 @@ struct Create {
 }
 
 impl Request for Create {
-    const NAMES: &'static [&'static str] =
-        &["name", "disk", "uuid", "digest", "journal_mb", "cache_mb"];
+    const PARAMS: Defs = &[&[
+        required("name", Kind::Name, "Name of the pool."),
+        required("disk", Kind::Text, "A device's name, or a URI."),
+        optional("uuid", Kind::Uuid, "UUID of the pool; a random one when left out."),
+        optional("digest", choice(&words(&DIGESTS)), "How data are checked.")
+            .or_text(DigestKind::Sha256.name()),
+        optional(
+            "journal_mb",
+            int(1, JOURNAL_MB_MAX as i128),
+            "Size of the journal in MiB; by the size of the disk when left out.",
+        ),
+        CACHE_MB,
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let kinds = DigestKind::ALL.map(|kind| (kind.name(), kind));
         Ok(Self {
             name: params.required("name")?,
             disk: params.required("disk")?,
             uuid: params.optional("uuid")?,
-            digest: params.optional_choice("digest", &kinds, false)?,
-            journal_mb: params.optional_u64("journal_mb", 1..=JOURNAL_MB_MAX)?,
-            cache_mb: params.optional_u64("cache_mb", 1..=CACHE_MB_MAX)?,
+            digest: params.optional_choice("digest", &DIGESTS)?,
+            journal_mb: params.optional("journal_mb")?,
+            cache_mb: params.optional("cache_mb")?,
         })
     }
 }
 
 async fn create(context: Arc<Context>, request: Create) -> RpcResult<Value> {
     let Create { name, disk, uuid, digest, journal_mb, cache_mb } = request;
+    context.roots().check_uri(&disk)?;
     let options = pool_options(&name.0, uuid, digest, journal_mb, cache_mb);
     let made = pool::create(context.engine()?, &disk, options).await;
     let pool = made.map_err(|error| errors::bdev(&error))?;
@@ -75,19 +139,25 @@ struct Import {
 }
 
 impl Request for Import {
-    const NAMES: &'static [&'static str] = &["disk", "name", "cache_mb", "readonly"];
+    const PARAMS: Defs = &[&[
+        required("disk", Kind::Text, "A device's name, or a URI."),
+        optional("name", Kind::Name, "Refuse a pool with another name."),
+        CACHE_MB,
+        optional("readonly", Kind::Bool, "Whether nothing is written to it.").or_bool(false),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self {
             disk: params.required("disk")?,
             name: params.optional("name")?,
-            cache_mb: params.optional_u64("cache_mb", 1..=CACHE_MB_MAX)?,
-            read_only: params.optional("readonly")?.unwrap_or(false),
+            cache_mb: params.optional("cache_mb")?,
+            read_only: params.required("readonly")?,
         })
     }
 }
 
 async fn import(context: Arc<Context>, request: Import) -> RpcResult<Value> {
+    context.roots().check_uri(&request.disk)?;
     let name = request.name.as_ref().map(|name| name.0.as_str());
     let how = import_request(name, request.cache_mb, request.read_only);
     let made = pool::import(context.engine()?, &request.disk, how).await;
@@ -101,11 +171,11 @@ struct Export {
 }
 
 impl Request for Export {
-    const NAMES: &'static [&'static str] = &["name", "force"];
+    const PARAMS: Defs =
+        &[&[POOL, optional("force", Kind::Bool, "Although volumes are open.").or_bool(false)]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let force = params.optional("force")?.unwrap_or(false);
-        Ok(Self { name: params.required("name")?, force })
+        Ok(Self { name: params.required("name")?, force: params.required("force")? })
     }
 }
 
@@ -119,7 +189,7 @@ async fn export(context: Arc<Context>, request: Export) -> RpcResult<Value> {
 struct Named(Name);
 
 impl Request for Named {
-    const NAMES: &'static [&'static str] = &["name"];
+    const PARAMS: Defs = &[&[POOL]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self(params.required("name")?))
@@ -134,7 +204,8 @@ async fn destroy(context: Arc<Context>, request: Named) -> RpcResult<bool> {
 struct Get(Option<Name>);
 
 impl Request for Get {
-    const NAMES: &'static [&'static str] = &["name"];
+    const PARAMS: Defs =
+        &[&[optional("name", Kind::Name, "Only the pool with this name or UUID.")]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self(params.optional("name")?))
@@ -158,18 +229,21 @@ async fn describe(pool: &Imported) -> RpcResult<Value> {
     let summary = pool.summary().await.map_err(|error| errors::failed(&error))?;
     let mut shown = serde_json::to_value(&summary)
         .map_err(|error| jsonrpc::codes::internal_error(error.to_string()))?;
-    if let Some(members) = shown.as_object_mut() {
-        let mut params = json!({ "name": summary.name, "disk": summary.disk });
-        if pool.is_read_only() {
-            params["readonly"] = true.into();
-        }
-        if pool.cache_bytes() != ImportOptions::default().cache_bytes {
-            params["cache_mb"] = (pool.cache_bytes() >> 20).into();
-        }
-        let import = json!({ "method": "pool_import", "params": params });
-        members.insert("import".to_owned(), import);
-    }
+    shown["import"] = serde_json::to_value(import_call(pool))
+        .map_err(|error| jsonrpc::codes::internal_error(error.to_string()))?;
     Ok(shown)
+}
+
+/// The call of a configuration file that imports a pool again.
+pub(super) fn import_call(pool: &Imported) -> Call {
+    let mut params = json!({ "name": pool.name(), "disk": pool.base().disk });
+    if pool.is_read_only() {
+        params["readonly"] = true.into();
+    }
+    if pool.cache_bytes() != ImportOptions::default().cache_bytes {
+        params["cache_mb"] = (pool.cache_bytes() >> 20).into();
+    }
+    Call::new("pool_import", params)
 }
 
 async fn grow(context: Arc<Context>, request: Named) -> RpcResult<Value> {
@@ -186,6 +260,10 @@ enum Action {
     Status,
 }
 
+/// What can be done with a scrub.
+const ACTIONS: [(&str, Action); 3] =
+    [("start", Action::Start), ("stop", Action::Stop), ("status", Action::Status)];
+
 struct Scrub {
     name: Name,
     action: Action,
@@ -193,18 +271,35 @@ struct Scrub {
 }
 
 impl Request for Scrub {
-    const NAMES: &'static [&'static str] = &["name", "action", "bytes_per_sec"];
+    const PARAMS: Defs = &[&[
+        POOL,
+        optional("action", choice(&words(&ACTIONS)), "What to do.").or_text("start"),
+        optional(
+            "bytes_per_sec",
+            int(0, 1 << 40),
+            "How fast, with `start`; 0, the default, is as fast as it goes.",
+        ),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let actions =
-            [("start", Action::Start), ("stop", Action::Stop), ("status", Action::Status)];
-        let action = params.optional_choice("action", &actions, false)?.unwrap_or(Action::Start);
-        let rate = params.optional_u64("bytes_per_sec", 0..=RATE_MAX)?;
-        if rate.is_some() && !matches!(action, Action::Start) {
+        let action = params.required_choice("action", &ACTIONS)?;
+        if params.has("bytes_per_sec") && !matches!(action, Action::Start) {
             return Err(params.refuse("bytes_per_sec", "it belongs to the action start"));
         }
-        let bytes_per_sec = rate.unwrap_or(0);
+        let bytes_per_sec = params.optional("bytes_per_sec")?.unwrap_or(0);
         Ok(Self { name: params.required("name")?, action, bytes_per_sec })
+    }
+}
+
+impl Answer for ScrubStatus {
+    fn schema() -> Value {
+        json!({ "type": "object" })
+    }
+}
+
+impl Answer for PoolStats {
+    fn schema() -> Value {
+        json!({ "type": "object" })
     }
 }
 
@@ -228,11 +323,13 @@ struct Check {
 }
 
 impl Request for Check {
-    const NAMES: &'static [&'static str] = &["name", "data"];
+    const PARAMS: Defs = &[&[
+        POOL,
+        optional("data", Kind::Bool, "Whether to read data too, not only the map.").or_bool(true),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let data = params.optional("data")?.unwrap_or(true);
-        Ok(Self { name: params.required("name")?, data })
+        Ok(Self { name: params.required("name")?, data: params.required("data")? })
     }
 }
 

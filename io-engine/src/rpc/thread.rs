@@ -14,7 +14,21 @@ use super::params::Nothing;
 use super::{Context, Method};
 
 pub(super) fn methods() -> Vec<Method> {
-    vec![Method::new("thread_get_stats", get_stats), Method::new("thread_get_pollers", get_pollers)]
+    vec![
+        Method::new("thread_get_stats", "Tells how busy the reactors' threads are.", get_stats)
+            .answers(
+                "`tick_rate`, `threads`: `name`, `id`, `cpumask`, `busy`, `idle`, `in_interrupt`, \
+                 `active_pollers_count`, `timed_pollers_count`, `paused_pollers_count`; ours: \
+                 `turns`, `sleeps`, `sleep_ticks`, `stalls`, `kernel_entries` (calls of \
+                 `io_uring_enter`)",
+            ),
+        Method::new("thread_get_pollers", "Lists the pollers of every thread.", get_pollers)
+            .answers(
+                "`tick_rate`, `threads`: `name`, `id`, `active_pollers`, `timed_pollers`, \
+                 `paused_pollers`: `name`, `id`, `state`, `run_count`, `busy_count`, \
+                 `period_ticks`",
+            ),
+    ]
 }
 
 /// The id of a reactor's thread; 0 when it is none of `reactors`.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::errors::{self, RpcResult};
-use super::params::{Name, ParamError, Params, Request};
+use super::params::def::{int, optional, required};
+use super::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
 use super::pool::find;
 use super::{Context, Method};
 use crate::pool::{Imported, ManagerError, VolumeInfo, VolumeOptions};
@@ -15,18 +15,42 @@ use crate::pool::{Imported, ManagerError, VolumeInfo, VolumeOptions};
 const BLOCK_SIZES: &[u32] = &[512, 4096];
 /// The largest volume in bytes.
 pub(super) const SIZE_MAX: u64 = 1 << 48;
+/// The size of a volume.
+const SIZE: Def =
+    required("size", int(4096, SIZE_MAX as i128), "Size in bytes, a multiple of 4096.");
+/// The volume that a method is for.
+pub(super) const VOLUME: Def =
+    required("name", Kind::Name, "The volume, as `POOL/VOLUME` or by its UUID.");
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("vol_create", create),
-        Method::new("vol_delete", delete),
-        Method::new("vol_resize", resize),
-        Method::new("vol_rename", rename),
-        Method::new("vol_get", get),
-        Method::new("vol_snapshot", snapshot),
-        Method::new("vol_clone", clone),
-        Method::new("vol_decouple", decouple),
-        Method::new("vol_set_read_only", set_read_only),
+        Method::new("vol_create", "Creates a volume (ours).", create)
+            .answers("the volume, as in `vol_get`"),
+        Method::new("vol_delete", "Deletes a volume (ours); -16 while it is open.", delete),
+        Method::new(
+            "vol_resize",
+            "Resizes a volume (ours); an open one grows, but does not shrink.",
+            resize,
+        ),
+        Method::new("vol_rename", "Renames a volume (ours); -16 while it is open.", rename),
+        Method::new("vol_get", "Lists volumes and snapshots (ours).", get).answers(
+            "list: `name`, `uuid`, `size_bytes`, `block_len`, `mapped_bytes`, `thin`, \
+             `snapshot`, `read_only`, `parent`, `children`, `pool`, `device`",
+        ),
+        Method::new("vol_snapshot", "Makes a snapshot of a volume (ours).", snapshot)
+            .answers("the snapshot, as in `vol_get`"),
+        Method::new("vol_clone", "Makes a volume that begins as a snapshot (ours).", clone)
+            .answers("the clone, as in `vol_get`"),
+        Method::new(
+            "vol_decouple",
+            "Copies what a volume shares; it answers when nothing is shared any more (ours).",
+            decouple,
+        ),
+        Method::new(
+            "vol_set_read_only",
+            "Makes a volume read-only, or writable again (ours); -16 while it is open.",
+            set_read_only,
+        ),
     ]
 }
 
@@ -43,21 +67,26 @@ struct Create {
 }
 
 impl Request for Create {
-    const NAMES: &'static [&'static str] = &["pool", "name", "size", "thin", "blk_size", "uuid"];
+    const PARAMS: Defs = &[&[
+        required("pool", Kind::Name, "Name or UUID of the pool."),
+        required("name", Kind::Name, "Name of the volume, without the pool."),
+        SIZE,
+        optional("thin", Kind::Bool, "Whether space is taken only when it is written.")
+            .or_bool(true),
+        optional("blk_size", Kind::OneOf(BLOCK_SIZES), "Size of a block in bytes.").or_int(4096),
+        optional("uuid", Kind::Uuid, "UUID of the volume; a random one when left out."),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let defaults = VolumeOptions::default();
         let options = VolumeOptions {
-            thin: params.optional("thin")?.unwrap_or(defaults.thin),
-            uuid: params.optional::<Uuid>("uuid")?,
-            block_len: params
-                .optional_one_of("blk_size", BLOCK_SIZES)?
-                .unwrap_or(defaults.block_len),
+            thin: params.required("thin")?,
+            uuid: params.optional("uuid")?,
+            block_len: params.required("blk_size")?,
         };
         Ok(Self {
             pool: params.required("pool")?,
             name: params.required("name")?,
-            size_bytes: params.required_u64("size", 4096..=SIZE_MAX)?,
+            size_bytes: params.required("size")?,
             options,
         })
     }
@@ -75,7 +104,7 @@ async fn create(context: Arc<Context>, request: Create) -> RpcResult<Value> {
 pub(super) struct Named(pub(super) Name);
 
 impl Request for Named {
-    const NAMES: &'static [&'static str] = &["name"];
+    const PARAMS: Defs = &[&[VOLUME]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self(params.required("name")?))
@@ -93,11 +122,10 @@ struct Resize {
 }
 
 impl Request for Resize {
-    const NAMES: &'static [&'static str] = &["name", "size"];
+    const PARAMS: Defs = &[&[VOLUME, SIZE]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let size_bytes = params.required_u64("size", 4096..=SIZE_MAX)?;
-        Ok(Self { name: params.required("name")?, size_bytes })
+        Ok(Self { name: params.required("name")?, size_bytes: params.required("size")? })
     }
 }
 
@@ -113,7 +141,8 @@ struct Rename {
 }
 
 impl Request for Rename {
-    const NAMES: &'static [&'static str] = &["name", "new_name"];
+    const PARAMS: Defs =
+        &[&[VOLUME, required("new_name", Kind::Name, "The new name, without the pool.")]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self { name: params.required("name")?, new_name: params.required("new_name")? })
@@ -132,7 +161,10 @@ struct Get {
 }
 
 impl Request for Get {
-    const NAMES: &'static [&'static str] = &["name", "pool"];
+    const PARAMS: Defs = &[&[
+        optional("name", Kind::Name, "Only this volume, as `POOL/VOLUME` or by its UUID."),
+        optional("pool", Kind::Name, "Only volumes of the pool with this name or UUID."),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let name = params.optional("name")?;
@@ -178,7 +210,10 @@ struct Snapshot {
 }
 
 impl Request for Snapshot {
-    const NAMES: &'static [&'static str] = &["name", "snapshot_name"];
+    const PARAMS: Defs = &[&[
+        VOLUME,
+        required("snapshot_name", Kind::Name, "Name of the snapshot, without the pool."),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let snapshot_name = params.required("snapshot_name")?;
@@ -199,7 +234,10 @@ struct Clone {
 }
 
 impl Request for Clone {
-    const NAMES: &'static [&'static str] = &["name", "clone_name"];
+    const PARAMS: Defs = &[&[
+        required("name", Kind::Name, "The snapshot, as `POOL/NAME` or by its UUID."),
+        required("clone_name", Kind::Name, "Name of the clone, without the pool."),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self { name: params.required("name")?, clone_name: params.required("clone_name")? })
@@ -219,10 +257,13 @@ struct Decouple {
 }
 
 impl Request for Decouple {
-    const NAMES: &'static [&'static str] = &["name", "thick"];
+    const PARAMS: Defs = &[&[
+        VOLUME,
+        optional("thick", Kind::Bool, "Whether all of its space is kept for it.").or_bool(false),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let thick = params.optional("thick")?.unwrap_or(false);
+        let thick = params.required("thick")?;
         Ok(Self { name: params.required("name")?, thick })
     }
 }
@@ -238,10 +279,13 @@ struct SetReadOnly {
 }
 
 impl Request for SetReadOnly {
-    const NAMES: &'static [&'static str] = &["name", "read_only"];
+    const PARAMS: Defs = &[&[
+        VOLUME,
+        optional("read_only", Kind::Bool, "Read-only, or writable again.").or_bool(true),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let on = params.optional("read_only")?.unwrap_or(true);
+        let on = params.required("read_only")?;
         Ok(Self { name: params.required("name")?, on })
     }
 }

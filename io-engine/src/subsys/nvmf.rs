@@ -46,6 +46,11 @@ impl Nvmf {
         self.target.get().cloned()
     }
 
+    /// What the target is, or will be, started with.
+    pub async fn options(&self) -> TargetOptions {
+        *self.options.lock().await
+    }
+
     /// Changes what the target will be started with.
     ///
     /// # Errors

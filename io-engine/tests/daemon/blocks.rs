@@ -118,7 +118,7 @@ fn what_cannot_be_is_refused_by_name() {
             "block_create",
             json!({"name": "o", "perf_metrics": {"iops": -1}}),
             INVALID_PARAMS,
-            "`perf_metrics` cannot be",
+            "in `perf_metrics`: parameter `iops` cannot be -1",
         ),
         ("block_create", json!({"name": "melt:///a"}), INVALID_PARAMS, "unknown scheme `melt`"),
         (

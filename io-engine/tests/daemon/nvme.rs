@@ -47,7 +47,6 @@ fn parameters_are_refused_by_name() {
         (attach, with("colour", json!(1)), "unknown parameter `colour`"),
         ("bdev_nvme_detach_controller", json!({}), "`name` is missing"),
         ("bdev_nvme_reset_controller", json!({"name": "c", "cntlid": 65536}), "`cntlid` cannot"),
-        ("bdev_nvme_set_options", json!({"enable_flush": false}), "flushes are always sent"),
         ("bdev_nvme_set_options", json!({"action_on_timeout": "x"}), "one of none, reset, abort"),
         ("bdev_nvme_set_options", json!({"transport_retry_count": 256}), "from 0 to 255"),
         ("bdev_nvme_set_options", json!({"rdma_srq_size": 5}), "there is no RDMA transport"),

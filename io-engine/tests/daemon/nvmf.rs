@@ -301,7 +301,7 @@ fn parameters_are_refused_by_name() {
         params
     };
     for (method, params, words) in [
-        ("nvmf_create_transport", json!({}), "`trtype` cannot be left out: it has to be TCP"),
+        ("nvmf_create_transport", json!({}), "`trtype` is missing: it has to be one of TCP"),
         ("nvmf_create_transport", json!({"trtype": "RDMA"}), "one of TCP"),
         (
             "nvmf_create_transport",

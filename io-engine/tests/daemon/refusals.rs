@@ -20,7 +20,8 @@ fn parameters_are_refused_by_name() {
         all
     };
     for (method, params, words) in [
-        ("bdev_malloc_create", json!({}), "`block_size` is missing"),
+        ("bdev_malloc_create", json!({}), "`num_blocks` is missing"),
+        ("bdev_malloc_create", json!({"num_blocks": 8}), "`block_size` is missing"),
         ("bdev_malloc_create", json!({"block_size": 512}), "`num_blocks` is missing"),
         ("bdev_malloc_create", shape(json!({"num_blocks": 0})), "`num_blocks` cannot be 0"),
         ("bdev_malloc_create", shape(json!({"num_blocks": "8"})), "`num_blocks` cannot be \"8\""),
@@ -48,7 +49,6 @@ fn parameters_are_refused_by_name() {
         ("bdev_get_bdevs", json!(["n"]), "an object of parameters"),
         ("bdev_get_iostat", json!({"per_channel": true}), "`per_channel` cannot be true"),
         ("bdev_get_iostat", json!({"per_channel": 1}), "true or false"),
-        ("bdev_get_iostat", json!({"reset_mode": "all"}), "`reset_mode` cannot be \"all\""),
         ("bdev_create", json!({"uri": "melt:///a"}), "unknown scheme `melt`"),
         ("bdev_create", json!({"uri": "malloc:///a?size_mb=1&x=1"}), "unknown parameter `x`"),
         ("bdev_create", json!({"uri": "malloc://a?size_mb=1"}), "takes no host"),

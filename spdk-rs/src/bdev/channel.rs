@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use super::buf::IoBuf;
 use super::core::BdevCore;
-use super::interceptor::Interceptor;
+use super::deadline::Deadline;
+use super::errors::ErrorReport;
+use super::interceptor::{Interceptor, Notice};
 use super::io::{BdevIo, IoFlags, IoList};
+use super::qos::Throttle;
 use super::slot::SlotList;
 use super::stats::ChannelCounters;
 use super::{Bdev, BdevChannel, IoType, IoTypes, emulate, split};
 use crate::NvmeStatus;
-use crate::reactor::{Reactor, yield_now};
+use crate::reactor::{PollerHandle, Reactor, yield_now};
 
 bitflags::bitflags! {
     /// Why an I/O cannot go straight to the driver.
@@ -29,6 +32,8 @@ bitflags::bitflags! {
         const BOUNDARY = 8;
         /// The channel is not on its core's list of those with I/O outstanding.
         const INACTIVE = 16;
+        /// The rate of I/O is limited.
+        const LIMITED = 32;
     }
 }
 
@@ -55,8 +60,14 @@ pub struct Channel {
     own: Weak<Channel>,
     hooks: RefCell<Vec<Hook>>,
     held: RefCell<IoList>,
+    pub(super) throttle: RefCell<Option<Rc<Throttle>>>,
+    pub(super) sampler: RefCell<Option<PollerHandle>>,
+    pub(super) deadline: Deadline,
+    pub(super) errors: ErrorReport,
     /// I/Os of this channel that quiesce the device, or wait for their turn to.
     pub(super) waiting: Cell<usize>,
+    /// I/Os that interceptors have.
+    kept: Cell<usize>,
 }
 
 impl Channel {
@@ -86,7 +97,12 @@ impl Channel {
             own: Weak::clone(own),
             hooks: RefCell::default(),
             held: RefCell::default(),
+            throttle: RefCell::default(),
+            sampler: RefCell::default(),
+            deadline: Deadline::default(),
+            errors: ErrorReport::default(),
             waiting: Cell::new(0),
+            kept: Cell::new(0),
         });
         let factories = bdev.channel_opened(core.reactor().handle(), counters);
         for (id, factory) in factories {
@@ -95,6 +111,10 @@ impl Channel {
         // The channel is registered. What came before that is seen here, what comes after is on
         // its way as a message: a resize, a removal, a lock of all I/O.
         channel.num_blocks.set(bdev.num_blocks());
+        channel.set_limits(bdev.shared_limits());
+        channel.set_sampling(bdev.sampling_period());
+        channel.set_io_timeout(bdev.io_timeout());
+        channel.counters.watch(bdev.watched_kinds());
         if bdev.is_held() {
             channel.hold();
         }
@@ -165,6 +185,8 @@ impl Channel {
             io.complete(NvmeStatus::INVALID_NAMESPACE);
         } else if gate.contains(Gate::HELD) && !io.flags().contains(IoFlags::INTERNAL) {
             self.held.borrow_mut().push(io);
+        } else if gate.contains(Gate::LIMITED) && !io.flags().contains(IoFlags::INTERNAL) {
+            self.limit(io);
         } else if gate.contains(Gate::INTERCEPTED) && !io.flags().contains(IoFlags::INTERNAL) {
             self.intercept(io);
         } else {
@@ -191,6 +213,11 @@ impl Channel {
     /// Lets the interceptors that have not seen a submission see it, then goes on.
     pub(super) fn intercept(&self, io: BdevIo) {
         let Some(mut io) = self.with_buffer(io) else { return };
+        let fresh = io.kind() == IoType::Reset && io.get_mut().seen == 0;
+        if fresh && self.native.contains(IoType::Reset) {
+            // The driver resets in its own way; one that is emulated tells them itself.
+            self.abandon_everywhere();
+        }
         loop {
             let index = usize::from(io.get_mut().seen);
             let hook = match self.hooks.borrow().get(index) {
@@ -199,13 +226,54 @@ impl Channel {
             };
             io.get_mut().seen += 1;
             if let Some(hook) = hook {
+                self.keep(&mut io, IoFlags::KEPT);
                 match hook.submission(io) {
                     Some(passed) => io = passed,
                     None => return,
                 }
+                self.unkeep(&mut io);
             }
         }
         self.route(io);
+    }
+
+    fn keep(&self, io: &mut BdevIo, flags: IoFlags) {
+        io.get_mut().flags |= flags;
+        self.kept.set(self.kept.get() + 1);
+    }
+
+    fn unkeep(&self, io: &mut BdevIo) {
+        let flags = &mut io.get_mut().flags;
+        if flags.contains(IoFlags::KEPT) {
+            *flags -= IoFlags::KEPT | IoFlags::ENDED;
+            self.kept.set(self.kept.get() - 1);
+        }
+    }
+
+    /// Tells the interceptors, or those of an id, what is to become of what they keep.
+    pub(super) fn tell(&self, id: Option<u64>, notice: Notice) {
+        let told = |own: u64| id.is_none_or(|id| id == own);
+        let hooks: Vec<_> = self.hooks.borrow().iter().cloned().collect();
+        for (_, hook) in hooks.into_iter().filter(|(own, _)| told(*own)) {
+            if let Some(hook) = hook {
+                hook.told(notice);
+            }
+        }
+    }
+
+    /// Has the interceptors of every core end what they keep: those of this core at once, so that
+    /// the I/O that asks for it is not among that.
+    fn abandon_everywhere(&self) {
+        self.tell(None, Notice::Abandon);
+        let (bdev, own) = (Arc::clone(&self.bdev), self.reactor().core());
+        self.reactor().spawn("reset of interceptors", async move {
+            let abandon = move |channel: &Channel| {
+                if channel.reactor().core() != own {
+                    channel.tell(None, Notice::Abandon);
+                }
+            };
+            bdev.on_channels(abandon).await;
+        });
     }
 
     /// Gives a read that wanted the device's memory a buffer of its own, since an interceptor may
@@ -236,12 +304,20 @@ impl Channel {
         status: NvmeStatus,
     ) -> Option<(BdevIo, NvmeStatus)> {
         let (mut io, mut status) = (io, status);
-        while let Some(index) = io.get_mut().seen.checked_sub(1) {
-            io.get_mut().seen = index;
-            let hook = self.hooks.borrow().get(usize::from(index)).and_then(|(_, h)| h.clone());
+        if io.flags().contains(IoFlags::ENDED) {
+            io.get_mut().seen -= 1;
+        }
+        self.unkeep(&mut io);
+        let above = if io.flags().contains(IoFlags::BELOW) { io.get_mut().above } else { 0 };
+        while io.get_mut().seen > above {
+            let index = usize::from(io.get_mut().seen) - 1;
+            let hook = self.hooks.borrow().get(index).and_then(|(_, hook)| hook.clone());
             if let Some(hook) = hook {
+                self.keep(&mut io, IoFlags::KEPT | IoFlags::ENDED);
                 (io, status) = hook.completion(io, status)?;
+                self.unkeep(&mut io);
             }
+            io.get_mut().seen -= 1;
         }
         Some((io, status))
     }
@@ -259,16 +335,18 @@ impl Channel {
         self.gate.set(self.gate.get() | Gate::INTERCEPTED);
     }
 
+    /// Removes the interceptors of an id; what they keep goes on.
     pub(super) fn remove_interceptor(&self, id: u64) {
+        self.tell(Some(id), Notice::Release);
         let mut hooks = self.hooks.borrow_mut();
-        for (own, hook) in hooks.iter_mut() {
-            if *own == id {
-                *hook = None;
-            }
-        }
+        let of_id = hooks.iter_mut().filter(|(own, _)| *own == id);
+        let removed: Vec<_> = of_id.map(|(_, hook)| hook.take()).collect();
         if hooks.iter().all(|(_, hook)| hook.is_none()) {
             self.gate.set(self.gate.get() - Gate::INTERCEPTED);
         }
+        // What ends with an interceptor may come back to this list.
+        drop(hooks);
+        drop(removed);
     }
 
     pub(super) fn set_num_blocks(&self, num_blocks: u64) {
@@ -278,6 +356,8 @@ impl Channel {
 
     pub(super) fn set_removed(&self) {
         self.gate.set(self.gate.get() | Gate::REMOVED);
+        self.tell(None, Notice::Removed);
+        self.resubmit_limited();
         self.release_held();
     }
 
@@ -289,6 +369,7 @@ impl Channel {
     /// Lets the I/O that was held back go, in order.
     pub(super) fn release(&self) {
         self.gate.set(self.gate.get() - Gate::HELD);
+        self.wake_limited();
         self.release_held();
     }
 
@@ -299,9 +380,21 @@ impl Channel {
         }
     }
 
-    /// Ends when nothing is in flight but what is held back or waits to quiesce the device.
+    /// Ends when nothing is in flight but what is held back, waits for a limit, or waits to quiesce
+    /// the device.
     pub(super) async fn drained(&self) {
-        while self.outstanding.get() > self.held.borrow().len() + self.waiting.get() {
+        let resting = || self.held.borrow().len() + self.limited() + self.waiting.get();
+        while self.outstanding.get() > resting() {
+            yield_now().await;
+        }
+    }
+
+    /// As [`Channel::drained`], but for what interceptors have: the device has nothing of it, and
+    /// on its way there it is held back with the rest.
+    pub(super) async fn quiet(&self) {
+        let waiting = || self.held.borrow().len() + self.limited() + self.waiting.get();
+        let idle = || waiting() + self.kept.get();
+        while self.outstanding.get() > idle() {
             yield_now().await;
         }
     }
@@ -311,7 +404,8 @@ impl BdevIo {
     /// Sends an I/O on its way that an interceptor kept at its submission.
     pub fn resume(mut self) {
         let channel = self.get_mut().channel();
-        channel.intercept(self);
+        channel.unkeep(&mut self);
+        channel.submit_slow(self);
     }
 }
 

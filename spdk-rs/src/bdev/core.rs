@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::buf::IoBuf;
 use super::channel::{Channel, Gate};
 use super::consumer::IoCompletion;
+use super::interceptor::Notice;
 use super::io::{BdevIo, IoFlags};
 use super::slot::{Done, IoSlot, Slab, SlotList, State};
 use super::{Bdev, IoType, split};
@@ -143,8 +144,8 @@ impl BdevCore {
         let status = fields.status;
         match fields.take_done() {
             Done::Future => {
-                // What the layer does itself to emulate an I/O is a part of that I/O.
-                if !fields.flags.contains(IoFlags::INTERNAL) {
+                // What is done for another I/O of this device is a part of that one.
+                if !fields.flags.intersects(IoFlags::INTERNAL | IoFlags::BELOW) {
                     Self::count(channel, fields, latency_ticks);
                 }
                 fields.state = State::Ready;
@@ -158,6 +159,18 @@ impl BdevCore {
                 unsafe { self.slab.put(slot) };
                 split::part_done(channel, parent, status);
             }
+            Done::Upper(upper) => {
+                Self::count(channel, fields, latency_ticks);
+                let result = has_result(fields.kind).then_some(fields.argument);
+                // SAFETY: it has no buffers of its own, and nobody else knows its slot.
+                unsafe { self.slab.put(slot) };
+                // SAFETY: the token of the I/O above was given up for this one.
+                let mut io = unsafe { BdevIo::from_slot(upper) };
+                if let Some(result) = result {
+                    io.set_result(result);
+                }
+                io.complete(status);
+            }
             Done::Consumer(_) | Done::Nobody => {
                 Self::count(channel, fields, latency_ticks);
                 drop(fields.take_buf());
@@ -169,7 +182,9 @@ impl BdevCore {
 
     #[inline(always)]
     fn count(channel: &Channel, slot: &IoSlot, latency_ticks: u64) {
-        channel.counters.record(slot.kind, slot.num_blocks, latency_ticks, slot.status);
+        if channel.counters.record(slot.kind, slot.num_blocks, latency_ticks, slot.status) {
+            channel.io_failed(slot);
+        }
     }
 
     /// Shows a completion to the interceptors; false when one of them keeps the I/O.
@@ -318,6 +333,13 @@ impl Source for BdevCore {
         let mut all = 0;
         self.active.each(|channel| all += channel.outstanding.get());
         all
+    }
+
+    fn end(&self) {
+        // What interceptors keep would never end by itself.
+        self.active.each(|channel| channel.tell(None, Notice::Abandon));
+        // Nobody will wait for the time of what waits for a limit.
+        self.active.each(|channel| channel.set_limits(None));
     }
 
     fn rest(&self) -> Rest {

@@ -11,8 +11,12 @@ use uuid::Uuid;
 use super::channel::Channel;
 use super::claim::Claims;
 use super::core::BdevCore;
+use super::deadline::IoTimeout;
+use super::device_stats::HistogramState;
 use super::events::{DeviceEvent, EventListener};
-use super::interceptor::InterceptorFactory;
+use super::interceptor::{InterceptorFactory, Notice};
+use super::qos::SharedLimits;
+use super::sampling::Sampling;
 use super::stats::{ChannelCounters, IoStats};
 use super::{BdevOps, IoType, IoTypes};
 use crate::reactor::ReactorHandle;
@@ -93,9 +97,14 @@ pub(super) struct BdevState {
     pub(super) listeners: Vec<(u64, EventListener)>,
     channels: Vec<ChannelEntry>,
     interceptors: Vec<(u64, Arc<dyn InterceptorFactory>)>,
-    retired: IoStats,
+    pub(super) retired: IoStats,
     /// All I/O is held back; a channel that is opened now begins so.
     held: bool,
+    /// The limits on the rate of I/O; a channel that is opened now begins with them.
+    pub(super) qos: Option<Arc<SharedLimits>>,
+    pub(super) histograms: Option<HistogramState>,
+    pub(super) sampling: Option<Sampling>,
+    pub(super) io_timeout: Option<IoTimeout>,
     next_serial: u64,
 }
 
@@ -235,7 +244,12 @@ impl Bdev {
         id
     }
 
-    /// Removes the interceptors of an id; I/O that they hold stays theirs to end.
+    /// Tells the interceptors of an id on every core what is to become of what they keep.
+    pub async fn tell_interceptors(self: &Arc<Self>, id: u64, notice: Notice) {
+        self.on_channels(move |channel| channel.tell(Some(id), notice)).await;
+    }
+
+    /// Removes the interceptors of an id; they are told to let go what they keep.
     pub async fn remove_interceptor(self: &Arc<Self>, id: u64) {
         self.lock().interceptors.retain(|(own, _)| *own != id);
         self.on_channels(move |channel| channel.remove_interceptor(id)).await;
@@ -300,6 +314,13 @@ impl Bdev {
         self.lock().channels.iter().map(|entry| entry.reactor.clone()).collect()
     }
 
+    /// Has a listener told of events for as long as the device exists.
+    pub(super) fn listen(&self, listener: EventListener) {
+        let mut state = self.lock();
+        let id = state.serial();
+        state.listeners.push((id, listener));
+    }
+
     /// Tells every listener.
     pub fn notify(&self, event: &DeviceEvent) {
         let listeners: Vec<_> =
@@ -322,7 +343,15 @@ impl Bdev {
     pub(super) fn channel_closed(&self, counters: &Arc<ChannelCounters>) {
         let mut state = self.lock();
         state.retired.merge(&counters.snapshot());
+        if let Some(histograms) = &mut state.histograms {
+            histograms.retire(counters);
+        }
         state.channels.retain(|entry| !Arc::ptr_eq(&entry.counters, counters));
+    }
+
+    /// The state, unless another thread has it.
+    pub(super) fn try_lock(&self) -> Option<std::sync::MutexGuard<'_, BdevState>> {
+        self.state.try_lock().ok()
     }
 
     pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, BdevState> {
@@ -331,6 +360,11 @@ impl Bdev {
 }
 
 impl BdevState {
+    /// The counters of the open channels.
+    pub(super) fn counters(&self) -> impl Iterator<Item = &Arc<ChannelCounters>> {
+        self.channels.iter().map(|entry| &entry.counters)
+    }
+
     pub(super) fn serial(&mut self) -> u64 {
         self.next_serial += 1;
         self.next_serial

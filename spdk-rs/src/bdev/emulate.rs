@@ -10,6 +10,7 @@ use super::buf::IoBuf;
 use super::channel::Channel;
 use super::core::{BdevCore, NO_SLOT, Request};
 use super::future::IoFuture;
+use super::interceptor::Notice;
 use super::io::{BdevIo, IoFlags};
 use super::slot::Done;
 use super::{IoType, consumer::Refused};
@@ -191,7 +192,10 @@ impl<'a> Quiesced<'a> {
             let drained = core.spawn(move |reactor| async move {
                 let channel = BdevCore::of(&reactor).find(&bdev)?;
                 let status = reset.then(|| channel.driver().borrow_mut().reset());
-                channel.drained().await;
+                if reset {
+                    channel.tell(None, Notice::Abandon);
+                }
+                channel.quiet().await;
                 status
             });
             // A reactor that has ended has nothing in flight.

@@ -68,6 +68,10 @@ impl IoHandle {
         Self { channel, desc, writable }
     }
 
+    pub(super) fn channel(&self) -> &Rc<Channel> {
+        &self.channel
+    }
+
     /// The device.
     #[must_use]
     pub fn bdev(&self) -> &Arc<Bdev> {

@@ -27,4 +27,30 @@ pub trait Interceptor {
     fn completion(&self, io: BdevIo, status: NvmeStatus) -> Option<(BdevIo, NvmeStatus)> {
         Some((io, status))
     }
+
+    /// What is to become of the I/O that the interceptor keeps.
+    fn told(&self, _notice: Notice) {}
+}
+
+/// What an interceptor is told about the I/O that it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// It goes on now: somebody asked for that, or the interceptor is being removed.
+    Release,
+    /// It ends now, as aborted: the device is being reset, or the reactor ends.
+    Abandon,
+    /// It ends now: the device was removed.
+    Removed,
+}
+
+impl Notice {
+    /// The status of what ends; none when it goes on.
+    #[must_use]
+    pub const fn status(self) -> Option<NvmeStatus> {
+        match self {
+            Self::Release => None,
+            Self::Abandon => Some(NvmeStatus::ABORTED_SQ_DELETION),
+            Self::Removed => Some(NvmeStatus::INVALID_NAMESPACE),
+        }
+    }
 }

@@ -23,6 +23,14 @@ bitflags::bitflags! {
         /// A read without a buffer: the device lends its own memory, see [`super::Lent`]. Only
         /// where [`super::IoHandle::lends`] says so.
         const LEND = 1 << 1;
+        /// An interceptor has it. Set and cleared by the block device layer.
+        const KEPT = 1 << 4;
+        /// An interceptor keeps it that was shown its completion. As [`IoFlags::KEPT`].
+        const ENDED = 1 << 5;
+        /// Made by an interceptor: those above it do not see it, see [`super::Below`].
+        const BELOW = 1 << 6;
+        /// Has waited for a limit on the rate of I/O.
+        const WAITED = 1 << 3;
         /// Made by the block device layer itself: passes locks that hold others back.
         const INTERNAL = 1 << 7;
     }
@@ -113,6 +121,24 @@ impl BdevIo {
     #[must_use]
     pub fn num_blocks(&self) -> u64 {
         self.get().num_blocks
+    }
+
+    /// Notes when an I/O that waited for a limit went on.
+    pub(super) fn waited_until(&mut self, now: u64) {
+        let slot = self.get_mut();
+        slot.flags |= IoFlags::WAITED;
+        slot.passed_ticks = now;
+    }
+
+    /// Whether this is the I/O of a slot.
+    pub(super) fn is_in(&self, slot: &IoSlot) -> bool {
+        std::ptr::eq(self.slot.as_ptr(), slot)
+    }
+
+    /// Bytes per block of the I/O's device.
+    #[must_use]
+    pub(super) fn block_len(&self) -> u32 {
+        self.get().channel().block_len
     }
 
     /// For a copy: the first block that is read.

@@ -1,14 +1,14 @@
 //! The block devices of an engine, by name, alias and UUID.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 #[expect(clippy::disallowed_types, reason = "creation, look-up and removal are control plane")]
 use std::sync::Mutex;
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::Bdev;
+use super::{Bdev, DeviceEvent};
 
 /// Why a device cannot be registered or found.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -44,16 +44,36 @@ pub enum RegistryError {
 #[derive(Default)]
 pub struct Registry {
     devices: Devices,
+    /// The names, in the order in which they were registered.
+    order: Order,
+    monitor: OnceLock<Arc<dyn DeviceMonitor>>,
+}
+
+/// Is told of every device of a registry, on whatever thread causes it. Must not block, nor use the
+/// registry.
+pub trait DeviceMonitor: Send + Sync {
+    /// A device was registered.
+    fn added(&self, bdev: &Arc<Bdev>);
+    /// Something happened to a registered device; its removal is the last of it.
+    fn event(&self, bdev: &Bdev, event: &DeviceEvent);
 }
 
 #[expect(clippy::disallowed_types, reason = "see the import")]
 type Devices = Mutex<BTreeMap<String, Arc<Bdev>>>;
+#[expect(clippy::disallowed_types, reason = "see the import")]
+type Order = Mutex<Vec<String>>;
 
 impl Registry {
     /// An empty registry.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// Has `monitor` told of every device that is registered from now on. A registry has one; false
+    /// when it has one already.
+    pub fn set_monitor(&self, monitor: Arc<dyn DeviceMonitor>) -> bool {
+        self.monitor.set(monitor).is_ok()
     }
 
     /// Adds a device; its name, aliases and UUID are its own from now on.
@@ -67,6 +87,13 @@ impl Registry {
             check_free(&devices, name, Some(info.uuid))?;
         }
         devices.insert(info.name.clone(), Arc::clone(bdev));
+        self.order().push(info.name.clone());
+        // Under the lock, so that nobody removes the device before the monitor knows it.
+        if let Some(monitor) = self.monitor.get() {
+            let own = Arc::clone(monitor);
+            bdev.listen(Arc::new(move |bdev, event| own.event(bdev, event)));
+            monitor.added(bdev);
+        }
         Ok(())
     }
 
@@ -92,6 +119,14 @@ impl Registry {
         self.lock().values().cloned().collect()
     }
 
+    /// Every device, in the order in which they were registered: a device comes after those that
+    /// it stands on.
+    #[must_use]
+    pub fn all_in_order(&self) -> Vec<Arc<Bdev>> {
+        let devices = self.lock();
+        self.order().iter().filter_map(|name| devices.get(name).cloned()).collect()
+    }
+
     /// Removes a device: its name is free at once, its listeners are told, and when this returns
     /// no I/O is in flight. Handles that are still open fail from now on.
     ///
@@ -103,6 +138,7 @@ impl Registry {
             let found = find(&devices, name);
             let bdev = found.ok_or_else(|| RegistryError::NotFound { name: name.to_owned() })?;
             devices.remove(bdev.name());
+            self.order().retain(|name| name != bdev.name());
             bdev
         };
         bdev.remove().await;
@@ -111,6 +147,11 @@ impl Registry {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Bdev>>> {
         self.devices.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Taken while the devices are locked, never the other way round.
+    fn order(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

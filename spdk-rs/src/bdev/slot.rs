@@ -31,6 +31,8 @@ pub(super) enum Done {
     Future,
     /// The I/O that this one is a part of.
     Parent(NonNull<IoSlot>),
+    /// The I/O of a device above that this one does.
+    Upper(NonNull<IoSlot>),
 }
 
 /// How far an I/O that is split into parts has come.
@@ -68,6 +70,8 @@ pub(super) struct IoSlot {
     /// Interceptors that have seen the submission and not the completion.
     pub(super) seen: u8,
     pub(super) status: NvmeStatus,
+    /// The interceptors above the one that made the I/O; only set with [`IoFlags::BELOW`].
+    pub(super) above: u8,
     pub(super) generation: u32,
     pub(super) offset_blocks: u64,
     pub(super) num_blocks: u64,
@@ -91,6 +95,8 @@ pub(super) struct IoSlot {
     pub(super) index: u32,
     pub(super) waker: Option<Waker>,
     pub(super) split: SplitState,
+    /// When an I/O that waited for a limit went on.
+    pub(super) passed_ticks: u64,
 }
 
 /// The slots of a core: a free list through fixed chunks.
@@ -168,6 +174,25 @@ impl Slab {
         self.chunks.borrow().len() * CHUNK - free
     }
 
+    /// Calls `f` with every slot that is taken. Walks all slots: for looks now and then.
+    pub(super) fn each_in_use(&self, mut f: impl FnMut(&IoSlot)) {
+        let chunks = self.chunks.borrow().len();
+        let (mut free, mut at) = (vec![false; chunks * CHUNK], self.free.get());
+        while let Some(slot) = NonNull::new(at) {
+            // SAFETY: a slot of the free list is initialised.
+            let slot = unsafe { slot.as_ref() };
+            free[slot.index as usize] = true;
+            at = slot.next;
+        }
+        for (index, _) in free.iter().enumerate().filter(|(_, free)| !**free) {
+            if let Some(slot) = self.at(index) {
+                // SAFETY: a slot is initialised, and who has its token is not running: this is one
+                // thread.
+                f(unsafe { slot.as_ref() });
+            }
+        }
+    }
+
     #[cold]
     fn grow(&self) {
         let mut chunks = self.chunks.borrow_mut();
@@ -227,6 +252,7 @@ impl IoSlot {
             state: State::Held,
             seen: 0,
             status: NvmeStatus::SUCCESS,
+            above: 0,
             generation: 0,
             offset_blocks: 0,
             num_blocks: 0,
@@ -244,6 +270,7 @@ impl IoSlot {
             index,
             waker: None,
             split: SplitState::default(),
+            passed_ticks: 0,
         }
     }
 }

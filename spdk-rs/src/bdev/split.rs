@@ -93,7 +93,7 @@ fn advance(channel: &Channel, parent: NonNull<IoSlot>) {
         }
         let request = Request {
             kind: fields.kind,
-            flags: fields.flags | IoFlags::INTERNAL,
+            flags: fields.flags & IoFlags::FUA | IoFlags::INTERNAL,
             offset_blocks: fields.offset_blocks + fields.split.issued_blocks,
             num_blocks: part_blocks(channel, fields),
             argument: fields.argument + fields.split.issued_blocks,

@@ -1,5 +1,7 @@
 //! The layer over the memory drivers: what a consumer sees.
 
+mod observe;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use spdk_rs_sys::hugepage::{self, PageKind, Region};
+use spdk_rs_sys::iova::{IovaError, IovaMap, IovaMode};
 use spdk_rs_sys::os;
 use thiserror::Error;
 
@@ -216,6 +217,14 @@ impl Memory {
     #[must_use]
     pub fn arena_range(&self) -> (*mut u8, usize) {
         (self.arena.region.as_ptr(), self.arena.region.len())
+    }
+
+    /// The arena's addresses for a device that no IOMMU translates for.
+    ///
+    /// # Errors
+    /// As [`IovaMap::new`].
+    pub(crate) fn iova_map(&self, mode: IovaMode) -> Result<IovaMap, IovaError> {
+        IovaMap::new(&self.arena.region, mode)
     }
 
     /// What the arena is made of and how full it is.

@@ -1,9 +1,10 @@
 //! Where a subsystem is, and who asks.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use spdk_rs_sys::pci::PciAddress;
 use thiserror::Error;
 
 use super::spec::text::NQN_LEN_MAX;
@@ -16,6 +17,8 @@ pub enum TransportType {
     /// NVMe/TCP.
     #[default]
     Tcp,
+    /// NVMe over PCIe, on this machine.
+    Pcie(PciAddress),
 }
 
 impl TransportType {
@@ -24,6 +27,7 @@ impl TransportType {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "TCP",
+            Self::Pcie(_) => "PCIe",
         }
     }
 }
@@ -31,6 +35,8 @@ impl TransportType {
 /// The family of a transport address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AddressFamily {
+    /// None.
+    None,
     /// IPv4.
     Ipv4,
     /// IPv6.
@@ -42,6 +48,7 @@ impl AddressFamily {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::None => "",
             Self::Ipv4 => "IPv4",
             Self::Ipv6 => "IPv6",
         }
@@ -52,11 +59,17 @@ impl AddressFamily {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum TransportIdError {
     /// Another transport.
-    #[error("transport '{0}' is not known; allowed is TCP")]
+    #[error("transport '{0}' is not known; allowed are TCP and PCIe")]
     Transport(String),
     /// Another address family.
     #[error("address family '{0}' is not known; allowed are IPv4 and IPv6")]
     Family(String),
+    /// The address is no PCI address.
+    #[error("{0}")]
+    PciAddress(#[from] spdk_rs_sys::pci::PciAddressError),
+    /// The transport has no such thing.
+    #[error("{0} '{1}' means nothing for a PCIe controller")]
+    NotForPcie(&'static str, String),
     /// The address is no IP address, or not of the family.
     #[error("'{0}' is not an {1} address")]
     Address(String, &'static str),
@@ -73,9 +86,9 @@ pub enum TransportIdError {
 pub struct TransportId {
     /// The transport.
     pub trtype: TransportType,
-    /// The address and port of the target.
+    /// The address and port of the target; all zero for PCIe, where `trtype` has the address.
     pub address: SocketAddr,
-    /// The subsystem's NVMe qualified name.
+    /// The subsystem's NVMe qualified name; empty for PCIe, where nobody asks for one.
     pub subnqn: String,
     /// The local address to connect from; the kernel's choice when none.
     pub source: Option<SocketAddr>,
@@ -99,6 +112,27 @@ impl TransportId {
         })
     }
 
+    /// A controller on this machine.
+    #[must_use]
+    pub fn pcie(address: PciAddress) -> Self {
+        Self {
+            trtype: TransportType::Pcie(address),
+            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            subnqn: String::new(),
+            source: None,
+            priority: None,
+        }
+    }
+
+    /// The address of a PCIe controller.
+    #[must_use]
+    pub fn pci_address(&self) -> Option<PciAddress> {
+        match self.trtype {
+            TransportType::Pcie(address) => Some(address),
+            TransportType::Tcp => None,
+        }
+    }
+
     /// The identifier of SPDK's five strings. An empty `adrfam` is told by the address.
     ///
     /// # Errors
@@ -110,6 +144,14 @@ impl TransportId {
         trsvcid: &str,
         subnqn: &str,
     ) -> Result<Self, TransportIdError> {
+        if trtype.eq_ignore_ascii_case("pcie") {
+            for (name, given) in [("adrfam", adrfam), ("trsvcid", trsvcid), ("subnqn", subnqn)] {
+                if !given.is_empty() {
+                    return Err(TransportIdError::NotForPcie(name, given.to_owned()));
+                }
+            }
+            return Ok(Self::pcie(traddr.parse()?));
+        }
         if !trtype.eq_ignore_ascii_case("tcp") {
             return Err(TransportIdError::Transport(trtype.to_owned()));
         }
@@ -122,22 +164,34 @@ impl TransportId {
         Self::tcp(SocketAddr::new(parse_ip(family, traddr)?, parse_port(trsvcid)?), subnqn)
     }
 
-    /// The family of the address.
+    /// The family of the address; a PCI address has none.
     #[must_use]
     pub fn adrfam(&self) -> AddressFamily {
-        if self.address.is_ipv4() { AddressFamily::Ipv4 } else { AddressFamily::Ipv6 }
+        if self.pci_address().is_some() {
+            AddressFamily::None
+        } else if self.address.is_ipv4() {
+            AddressFamily::Ipv4
+        } else {
+            AddressFamily::Ipv6
+        }
     }
 
     /// The address as a string.
     #[must_use]
     pub fn traddr(&self) -> String {
-        self.address.ip().to_string()
+        match self.trtype {
+            TransportType::Tcp => self.address.ip().to_string(),
+            TransportType::Pcie(address) => address.to_string(),
+        }
     }
 
-    /// The port as a string.
+    /// The port as a string; empty for PCIe.
     #[must_use]
     pub fn trsvcid(&self) -> String {
-        self.address.port().to_string()
+        match self.trtype {
+            TransportType::Tcp => self.address.port().to_string(),
+            TransportType::Pcie(_) => String::new(),
+        }
     }
 
     /// Whether it names a discovery controller.
@@ -149,6 +203,9 @@ impl TransportId {
 
 impl fmt::Display for TransportId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let TransportType::Pcie(address) = self.trtype {
+            return write!(f, "the PCIe controller {address}");
+        }
         write!(f, "{} at {} {}", self.subnqn, self.trtype.name(), self.address)
     }
 }
@@ -160,6 +217,7 @@ fn parse_ip(family: Option<AddressFamily>, traddr: &str) -> Result<IpAddr, Trans
     match family {
         Some(AddressFamily::Ipv4) if !ip.is_ipv4() => Err(refuse()),
         Some(AddressFamily::Ipv6) if !ip.is_ipv6() => Err(refuse()),
+        Some(AddressFamily::None) => Err(refuse()),
         _ => Ok(ip),
     }
 }
@@ -197,6 +255,21 @@ mod tests {
         let id = TransportId::parse("TCP", "", "::1", "8009", DISCOVERY_NQN).unwrap();
         assert_eq!(id.adrfam(), AddressFamily::Ipv6);
         assert!(id.is_discovery());
+    }
+
+    #[test]
+    fn a_pcie_controller_has_a_pci_address_only() {
+        let id = TransportId::parse("PCIe", "", "0000:01:00.0", "", "").unwrap();
+        assert_eq!(id.to_string(), "the PCIe controller 0000:01:00.0");
+        assert_eq!((id.traddr().as_str(), id.trsvcid().as_str()), ("0000:01:00.0", ""));
+        assert_eq!((id.trtype.name(), id.adrfam().name()), ("PCIe", ""));
+        assert!(!id.is_discovery());
+        let text = |traddr, trsvcid, nqn| {
+            TransportId::parse("pcie", "", traddr, trsvcid, nqn).unwrap_err().to_string()
+        };
+        assert!(text("127.0.0.1", "", "").contains("'127.0.0.1' is not a PCI address"));
+        assert!(text("01:00.0", "4420", "").contains("trsvcid '4420' means nothing"));
+        assert!(text("01:00.0", "", NQN).contains("subnqn"));
     }
 
     #[test]

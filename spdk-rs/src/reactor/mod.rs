@@ -39,6 +39,7 @@ pub use poller::{PollerHandle, PollerStats, Progress};
 pub use ring::ReactorRing;
 pub(crate) use ring::submission_group;
 pub use runtime::{FixedBuffers, LocalReactor, Runtime, RuntimeError, RuntimeOptions};
+pub(crate) use sleep::sleep_until;
 pub use sleep::{Sleep, sleep, yield_now};
 pub use source::{ClientId, CompletionClient, Rest, Source};
 pub use stats::{Counter, ReactorCounters, ReactorStats};

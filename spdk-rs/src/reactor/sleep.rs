@@ -19,10 +19,15 @@ pub struct Sleep {
 
 /// Waits for `duration` on this thread's reactor; ends at once on a thread that is none.
 pub fn sleep(duration: Duration) -> Sleep {
-    let reactor = Reactor::current();
-    let deadline = reactor.as_ref().map_or(0, |reactor| {
+    let deadline = Reactor::current().map_or(0, |reactor| {
         reactor.clock().ticks().saturating_add(reactor.clock().ticks_in(duration))
     });
+    sleep_until(deadline)
+}
+
+/// Waits for a tick of the clock of this thread's reactor.
+pub(crate) fn sleep_until(deadline: u64) -> Sleep {
+    let reactor = Reactor::current();
     Sleep { reactor: reactor.as_ref().map_or_else(Weak::new, Rc::downgrade), deadline, key: None }
 }
 

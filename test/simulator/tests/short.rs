@@ -34,6 +34,7 @@ fn passes(kind: &'static dyn StoreKind, profile: Profile, seeds: u64) -> Totals 
 fn the_pool_survives_cuts() {
     let totals = passes(&POOL, Profile::Everything, 30);
     assert!(totals.cuts > 4000 && totals.double_cuts > 400, "{totals:?}");
+    assert!(totals.full > 0, "some of the stores are nearly full: {totals:?}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What a pool costs: its I/O beside the device below it, and its recovery by the size of the pool.
 //!
-//! `pool-bench speed DIRECTORY|malloc SECONDS` and `pool-bench recovery DIRECTORY`. Each line that
-//! is printed is a JSON object; `test/bench/pool` makes tables of them.
+//! `pool-bench speed DIRECTORY|malloc SECONDS [LOAD]`, `pool-bench recovery DIRECTORY`, and
+//! `pool-bench cold DIRECTORY`. Each line that is printed is a JSON object; `test/bench/pool` makes
+//! tables of them.
 
 #![expect(clippy::print_stdout, reason = "a program that prints its figures")]
 
@@ -35,9 +36,15 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
-        ["speed", place, seconds] => speed(place, Duration::from_secs_f64(seconds.parse()?)),
+        ["speed", place, seconds] => speed(place, Duration::from_secs_f64(seconds.parse()?), ""),
+        ["speed", place, seconds, named] => {
+            speed(place, Duration::from_secs_f64(seconds.parse()?), named)
+        }
         ["recovery", directory] => recovery(Path::new(directory)),
-        _ => bail!("usage: pool-bench speed DIRECTORY|malloc SECONDS | recovery DIRECTORY"),
+        ["cold", directory] => cold(Path::new(directory)),
+        _ => bail!(
+            "usage: pool-bench speed DIRECTORY|malloc SECONDS [LOAD] | recovery DIRECTORY | cold DIRECTORY"
+        ),
     }
 }
 
@@ -199,8 +206,9 @@ async fn rate(target: &dyn Target, load: Load, duration: Duration, seed: u64) ->
     Ok(done.get() as f64 / seconds)
 }
 
-fn speed(place: &str, duration: Duration) -> Result<()> {
+fn speed(place: &str, duration: Duration, named: &str) -> Result<()> {
     let reactor = reactor()?;
+    let named = named.to_owned();
     let make = |name: &str| -> Result<(Arc<Bdev>, Option<PathBuf>)> {
         if place == "malloc" {
             let options = MallocOptions {
@@ -217,14 +225,14 @@ fn speed(place: &str, duration: Duration) -> Result<()> {
     };
     let (bare, bare_path) = make("bare")?;
     let (disk, disk_path) = make("pool")?;
-    let result = reactor.block_on(async move { compare(bare, disk, duration).await });
+    let result = reactor.block_on(async move { compare(bare, disk, duration, &named).await });
     for path in [bare_path, disk_path].into_iter().flatten() {
         std::fs::remove_file(path)?;
     }
     result
 }
 
-async fn compare(bare: Arc<Bdev>, disk: Arc<Bdev>, duration: Duration) -> Result<()> {
+async fn compare(bare: Arc<Bdev>, disk: Arc<Bdev>, duration: Duration, named: &str) -> Result<()> {
     // A pool writes to ever new blocks: the kernel has to have memory or extents for all of them
     // before, as it has for the area that the bare device overwrites.
     for disk in [&bare, &disk] {
@@ -240,7 +248,7 @@ async fn compare(bare: Arc<Bdev>, disk: Arc<Bdev>, duration: Duration) -> Result
     let pool = Pool::create(open(&disk)?, &options).await?;
     let volume = Lvol(pool.create_volume("v", AREA_BYTES, &VolumeOptions::default()).await?);
     fill_area(&volume, AREA_BYTES).await?;
-    for load in LOADS {
+    for load in LOADS.into_iter().filter(|load| load.name.contains(named)) {
         let (mut below, mut above) = (0.0, 0.0);
         let before = pool.stats();
         for round in 0..3 {
@@ -275,6 +283,55 @@ async fn fill_area(target: &dyn Target, bytes: u64) -> Result<()> {
         ensure!(good, "filling block {at} failed");
     }
     ensure!(target.flush().await, "flushing failed");
+    Ok(())
+}
+
+/// Reads of 128 KiB, one at a time, of a volume whose map is not in memory: in order, so that nodes
+/// are read ahead, and scattered, so that each is waited for.
+fn cold(directory: &Path) -> Result<()> {
+    let path = directory.join("io-engine-bench-cold");
+    let reactor = reactor()?;
+    let disk = sparse_file(&path, DISK_BYTES)?;
+    let result = reactor.block_on(async move { read_cold(disk).await });
+    std::fs::remove_file(&path)?;
+    result
+}
+
+async fn read_cold(disk: Arc<Bdev>) -> Result<()> {
+    const BLOCKS: u64 = 32;
+    let options = PoolOptions { name: "bench".to_owned(), ..PoolOptions::default() };
+    let pool = Pool::create(open(&disk)?, &options).await?;
+    let volume = Lvol(pool.create_volume("v", AREA_BYTES, &VolumeOptions::default()).await?);
+    fill_area(&volume, AREA_BYTES).await?;
+    drop(volume);
+    pool.export().await?;
+    drop(pool);
+    let reactor = Reactor::current().context("on a reactor")?;
+    let places = AREA_BYTES / 4096 / BLOCKS;
+    // Twice, since the first read of a file may find the host's own caches cold.
+    for order in [1, 3001, 1, 3001, 1, 3001] {
+        let pool = Pool::import(open(&disk)?, &ImportOptions::default()).await?;
+        let volume = Lvol(pool.volume("v").context("the volume")?);
+        let before = pool.stats();
+        let begun = reactor.clock().ticks();
+        let mut buf = reactor.memory().alloc(usize::try_from(BLOCKS * 4096)?)?;
+        for number in 0..places {
+            let good;
+            (good, buf) = volume.read(number * order % places * BLOCKS, buf).await;
+            ensure!(good, "read {number} failed");
+        }
+        let seconds = reactor.clock().duration_of(reactor.clock().ticks() - begun).as_secs_f64();
+        let stats = pool.stats();
+        println!(
+            "{{\"order\": \"{}\", \"mib_per_s\": {:.0}, \"nodes_waited_for\": {}, \"nodes_read_ahead\": {}}}",
+            if order == 1 { "sequential" } else { "scattered" },
+            (AREA_BYTES / MIB) as f64 / seconds,
+            stats.nodes_read - before.nodes_read,
+            stats.nodes_read_ahead,
+        );
+        drop(volume);
+        pool.export().await?;
+    }
     Ok(())
 }
 

@@ -198,6 +198,29 @@ impl SharedAllocator {
         Err(self.refusal(block))
     }
 
+    /// Checks that every block is allocated as it is described, and named once.
+    ///
+    /// # Errors
+    /// [`BlockError`] for the first that is not.
+    pub fn check_all(&self, blocks: &[Block]) -> Result<(), BlockError> {
+        blocks.iter().try_for_each(|block| self.check(block))?;
+        self.state.with(|state| state.inner.check_all(blocks))
+    }
+
+    /// Hands every block to `see` that is handed out, in order of the offsets. Nobody else allocates
+    /// or frees meanwhile.
+    pub fn for_each_allocated(&self, mut see: impl FnMut(Block)) {
+        let handed_out =
+            |block: &Block| self.live[block.block_type.index()].is_set(self.number(block));
+        self.state.with(|state| {
+            state.inner.for_each_allocated(|block| {
+                if handed_out(&block) {
+                    see(block);
+                }
+            });
+        });
+    }
+
     /// Why a block that could not be freed is refused.
     pub(super) fn refusal(&self, block: &Block) -> BlockError {
         let found = self.state.with(|state| state.inner.check(block));

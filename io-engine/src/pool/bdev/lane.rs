@@ -1,24 +1,20 @@
 //! The way of an I/O from one core to its volume and back.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use spdk_rs::NvmeStatus;
 use spdk_rs::bdev::{BdevIo, IoType};
 use spdk_rs::env::{DmaBuf, Memory};
-use spdk_rs::reactor::{Reactor, ReactorHandle, sleep};
+use spdk_rs::reactor::{Reactor, ReactorHandle};
 
 use super::super::layout::BLOCK_BYTES;
-use super::super::{Span, Volume};
+use super::super::{Span, Volume, memory};
 use super::budget::Budget;
 use super::{Home, Place};
 
 /// The part of the buffer memory that the I/O of one core may have: with several cores and the
 /// pool's own needs, something is always left.
 const BUDGET_SHARE: usize = 16;
-/// How often a buffer is asked for when others have all the memory, and how long is waited between.
-const ATTEMPTS: usize = 1000;
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a volume is asked to do. It crosses cores.
 enum Request {
@@ -94,15 +90,9 @@ impl Lane {
         })
     }
 
-    /// A buffer; when there is none, others give theirs back soon.
+    /// A buffer, as soon as there is one.
     async fn buffer(&self, bytes: usize) -> Result<DmaBuf, NvmeStatus> {
-        for _ in 0..ATTEMPTS {
-            if let Ok(buf) = self.memory.alloc(bytes) {
-                return Ok(buf);
-            }
-            sleep(PAUSE).await;
-        }
-        Err(NvmeStatus::NOT_READY)
+        memory::buffer(|| self.memory.alloc(bytes).ok()).await
     }
 
     /// Has the volume do it, on its home.

@@ -37,6 +37,30 @@ impl Blocking {
         &self.0
     }
 
+    /// As [`BlockStore::allocate_blocks`].
+    ///
+    /// # Errors
+    /// As there, and [`BlockApiError::WrongThread`] on a reactor.
+    pub fn allocate_blocks(&self, size: u64) -> Result<Vec<Block>, BlockApiError> {
+        wait(self.0.allocate_blocks(size))
+    }
+
+    /// As [`BlockStore::free_blocks`].
+    ///
+    /// # Errors
+    /// As there, and [`BlockApiError::WrongThread`] on a reactor.
+    pub fn free_blocks(&self, blocks: &[Block]) -> Result<(), BlockApiError> {
+        wait(self.0.free_blocks(blocks))
+    }
+
+    /// As [`BlockStore::flush`].
+    ///
+    /// # Errors
+    /// As there, and [`BlockApiError::WrongThread`] on a reactor.
+    pub fn flush(&self) -> Result<(), BlockApiError> {
+        wait(self.0.flush())
+    }
+
     /// As [`BlockStore::write`].
     ///
     /// # Errors

@@ -82,6 +82,40 @@ pub enum BlockApiError {
         /// How it ended.
         status: NvmeStatus,
     },
+    /// The record of what is allocated cannot be read or written.
+    #[error(
+        "the {kind} of {len} bytes at {offset} of '{device}', for the record of what is allocated, \
+         failed: {status}"
+    )]
+    Record {
+        /// The device.
+        device: String,
+        /// What was asked for.
+        kind: IoType,
+        /// Where on the device, in bytes.
+        offset: u64,
+        /// Its length in bytes.
+        len: u64,
+        /// How it ended.
+        status: NvmeStatus,
+    },
+    /// The record of what is allocated says what cannot be, or is not known.
+    #[error("the record of what is allocated on '{device}' cannot be used: {problem}")]
+    Damaged {
+        /// The device.
+        device: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A magazine hands out blocks without a record of them.
+    #[error(
+        "what is allocated on '{device}' is recorded there; allocate and free with the store, not \
+         from a magazine"
+    )]
+    Recorded {
+        /// The device.
+        device: String,
+    },
     /// The store was closed.
     #[error("the blocks of device '{device}' are closed")]
     Closed {

@@ -34,16 +34,19 @@ impl BlockHandle {
     /// As [`BlockStore::allocate_blocks`], from this core's magazine.
     ///
     /// # Errors
-    /// [`BlockApiError::Alloc`]; then nothing was allocated.
+    /// [`BlockApiError::Alloc`], and [`BlockApiError::Recorded`] on a volume of a pool; then nothing
+    /// was allocated.
     pub fn allocate_blocks(&self, size: u64) -> Result<Blocks, BlockApiError> {
+        self.store.check_volatile()?;
         Ok(self.magazine.borrow_mut().allocate(size)?)
     }
 
     /// As [`BlockStore::free_blocks`], into this core's magazine.
     ///
     /// # Errors
-    /// [`BlockApiError::Block`].
+    /// [`BlockApiError::Block`], and [`BlockApiError::Recorded`] on a volume of a pool.
     pub fn free_blocks(&self, blocks: &[Block]) -> Result<(), BlockApiError> {
+        self.store.check_volatile()?;
         Ok(self.magazine.borrow_mut().free(blocks)?)
     }
 

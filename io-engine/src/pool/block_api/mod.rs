@@ -10,18 +10,25 @@
 //! Data go in buffers that the device reads and writes as they are ([`BlockStore::buffer`]), so a
 //! memory device copies once and no more.
 //!
-//! **What is allocated is known to the store alone and is gone with it**; what was written stays
-//! on the device. Whoever needs blocks again must remember them, and a store that is created anew
-//! hands them out again.
+//! **On a plain device, what is allocated is known to the store alone and is gone with it**; what
+//! was written stays on the device. Whoever needs blocks again must remember them, and a store that
+//! is created anew hands them out again.
+//!
+//! **On a volume of a pool it is recorded** (`record`) before the caller is told: a store that is
+//! created anew on the volume has the same blocks allocated, after a power cut too. Blocks that are
+//! freed give their space back to the pool.
 //!
 //! An I/O is refused unless its block is allocated as it is described and the range lies inside
 //! of it. That a block is not freed while I/O is under way is up to whoever has it.
 
+mod allocate;
 mod blocking;
 mod error;
 mod handle;
+mod layout;
 mod metrics;
 mod options;
+mod record;
 mod store;
 mod stores;
 #[cfg(test)]

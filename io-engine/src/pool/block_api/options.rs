@@ -112,7 +112,7 @@ impl CreateOptions {
     }
 }
 
-fn refused(
+pub(super) fn refused(
     option: &'static str,
     value: impl ToString,
     allowed: impl Into<String>,

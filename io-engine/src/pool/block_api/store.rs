@@ -9,10 +9,12 @@ use spdk_rs::reactor::{Reactor, ReactorHandle};
 use tokio::sync::{RwLock, Semaphore};
 
 use super::metrics::{CoreCounters, measured};
+use super::record::{Medium, Record};
 use super::{BlockApiError, BlockHandle, CreateOptions, PerfMetrics};
 use crate::bdev;
 use crate::core::{BlockDevice, BlockDeviceDescriptor, BlockDeviceHandle, CoreError, Engine};
 use crate::pool::allocator::{Allocator, Block, Fragmentation, SharedAllocator, Space};
+use crate::pool::bdev::DRIVER as VOLUME;
 
 /// Who claims the device.
 const OWNER: &str = "block API";
@@ -30,14 +32,15 @@ pub struct BlockStats {
 
 /// The blocks of one device, for any thread.
 pub struct BlockStore {
-    device: Box<dyn BlockDevice>,
+    pub(super) device: Box<dyn BlockDevice>,
     /// Whether the device was made for the store and ends with it.
     made_device: bool,
     space: Space,
     block_len: u64,
-    io_depth: u32,
-    declared: PerfMetrics,
-    allocator: Arc<SharedAllocator>,
+    options: CreateOptions,
+    pub(super) allocator: Arc<SharedAllocator>,
+    /// On a volume of a pool: what is allocated, on the medium.
+    pub(super) record: Option<Record>,
     memory: Memory,
     /// `None` once the store is closed.
     descriptor: RwLock<Option<Arc<dyn BlockDeviceDescriptor>>>,
@@ -63,7 +66,8 @@ pub(super) struct Transfer {
 }
 
 impl BlockStore {
-    /// Opens or makes a device, claims it, and allocates nothing of it.
+    /// Opens or makes a device and claims it. On a volume of a pool, what was allocated before is so
+    /// again; on any other device nothing is.
     ///
     /// # Errors
     /// [`BlockApiError`]; a device that was made is removed again.
@@ -73,7 +77,7 @@ impl BlockStore {
     ) -> Result<Arc<Self>, BlockApiError> {
         options.check()?;
         let (name, made) = options.device(engine).await?;
-        let opened = Self::open(engine, options, &name, made);
+        let opened = Self::open(engine, options, &name, made).await;
         if opened.is_err()
             && made
             && let Err(error) = bdev::destroy(engine, &name).await
@@ -83,17 +87,49 @@ impl BlockStore {
         opened
     }
 
-    fn open(
+    async fn open(
         engine: &Engine,
         options: &CreateOptions,
         name: &str,
         made_device: bool,
     ) -> Result<Arc<Self>, BlockApiError> {
         let device = engine.device_lookup(name)?;
-        let space = options.space(&*device)?;
-        let allocator = SharedAllocator::new(Allocator::new(space)?)?;
-        let descriptor = device.open(true, OWNER)?;
+        options.space(&*device)?;
+        let descriptor: Arc<dyn BlockDeviceDescriptor> = Arc::from(device.open(true, OWNER)?);
         descriptor.claim(ClaimKind::ExclusiveWrite)?;
+        let begun = Self::begin(engine, options, device, &descriptor, made_device).await;
+        if begun.is_err() {
+            descriptor.unclaim();
+        }
+        begun
+    }
+
+    /// A store on a device that is claimed.
+    async fn begin(
+        engine: &Engine,
+        options: &CreateOptions,
+        device: Box<dyn BlockDevice>,
+        descriptor: &Arc<dyn BlockDeviceDescriptor>,
+        made_device: bool,
+    ) -> Result<Arc<Self>, BlockApiError> {
+        let (record, space, allocator) = if device.driver_name() == VOLUME {
+            let reactor = engine.runtime().first().cloned();
+            let none = BlockApiError::WrongThread("an engine without reactors does no I/O");
+            let medium = Medium {
+                name: device.device_name().to_owned(),
+                block_len: device.block_len(),
+                alignment: usize::try_from(device.alignment()).unwrap_or(usize::MAX),
+                descriptor: Arc::clone(descriptor),
+                reactor: reactor.ok_or(none)?,
+                memory: engine.memory().clone(),
+            };
+            let (record, space, allocator) = Record::open(&medium, &*device, options).await?;
+            (Some(record), space, allocator)
+        } else {
+            let space = options.space(&*device)?;
+            (None, space, Allocator::new(space)?)
+        };
+        let allocator = SharedAllocator::new(allocator)?;
         let io_depth = usize::try_from(options.io_depth).unwrap_or(usize::MAX);
         let core = |reactor: &ReactorHandle| Core {
             reactor: reactor.clone(),
@@ -105,14 +141,20 @@ impl BlockStore {
             space,
             block_len: device.block_len(),
             device,
-            io_depth: options.io_depth,
-            declared: options.declared,
+            options: options.clone(),
             allocator,
+            record,
             memory: engine.memory().clone(),
-            descriptor: RwLock::new(Some(Arc::from(descriptor))),
+            descriptor: RwLock::new(Some(Arc::clone(descriptor))),
             cores: engine.runtime().reactors().iter().map(core).collect(),
             next_core: AtomicUsize::new(0),
         }))
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn options(&self) -> &CreateOptions {
+        &self.options
     }
 
     /// The device's name.
@@ -136,7 +178,7 @@ impl BlockStore {
     /// I/Os in flight per core at the most.
     #[must_use]
     pub fn io_depth(&self) -> u32 {
-        self.io_depth
+        self.options.io_depth
     }
 
     /// What blocks begin at multiples of, in bytes.
@@ -155,23 +197,6 @@ impl BlockStore {
     #[must_use]
     pub fn fragmentation(&self) -> Fragmentation {
         self.allocator.fragmentation()
-    }
-
-    /// Allocates at least `size` bytes: below 1 MiB one block, from there on blocks of 1 MiB.
-    ///
-    /// # Errors
-    /// [`BlockApiError::Alloc`]; then nothing was allocated.
-    pub fn allocate_blocks(&self, size: u64) -> Result<Vec<Block>, BlockApiError> {
-        Ok(self.allocator.allocate(size)?.into_vec())
-    }
-
-    /// Gives blocks back: all of them or, when one is refused, none. What was written to them
-    /// stays on the device until it is overwritten.
-    ///
-    /// # Errors
-    /// [`BlockApiError::Block`].
-    pub fn free_blocks(&self, blocks: &[Block]) -> Result<(), BlockApiError> {
-        Ok(self.allocator.free(blocks)?)
     }
 
     /// A buffer of `len` bytes that the device can read and write as it is. Its content is
@@ -226,7 +251,7 @@ impl BlockStore {
     #[must_use]
     pub fn get_stats(&self) -> BlockStats {
         let counters = self.cores.iter().map(|core| &core.counters);
-        let (declared, measured) = (self.declared, measured(counters));
+        let (declared, measured) = (self.options.declared, measured(counters));
         BlockStats { declared, measured, remaining: self.allocator.remaining() }
     }
 
@@ -250,10 +275,14 @@ impl BlockStore {
     /// # Errors
     /// [`BlockApiError::Closed`] the second time.
     pub async fn close(&self, engine: &Engine) -> Result<(), BlockApiError> {
+        let _idle = match &self.record {
+            Some(record) => Some(record.lock.lock().await),
+            None => None,
+        };
         let descriptor = self.descriptor.write().await.take().ok_or_else(|| self.closed())?;
         for core in &self.cores {
             // All of them are had when nothing is in flight. They are not given back.
-            let all = core.permits.acquire_many(self.io_depth).await;
+            let all = core.permits.acquire_many(self.options.io_depth).await;
             core.permits.close();
             drop(all);
         }
@@ -284,6 +313,20 @@ impl BlockStore {
 
     fn closed(&self) -> BlockApiError {
         BlockApiError::Closed { device: self.name().to_owned() }
+    }
+
+    /// How the device is reached past the blocks.
+    pub(super) async fn medium(&self) -> Result<Medium, BlockApiError> {
+        let descriptor = self.descriptor().await?;
+        let index = self.next_core.fetch_add(1, Ordering::Relaxed) % self.cores.len().max(1);
+        Ok(Medium {
+            name: self.name().to_owned(),
+            block_len: self.block_len,
+            alignment: usize::try_from(self.device.alignment()).unwrap_or(usize::MAX),
+            descriptor,
+            reactor: self.cores[index].reactor.clone(),
+            memory: self.memory.clone(),
+        })
     }
 
     async fn descriptor(&self) -> Result<Arc<dyn BlockDeviceDescriptor>, BlockApiError> {

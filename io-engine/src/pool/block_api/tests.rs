@@ -40,9 +40,9 @@ fn what_is_written_is_read() {
     let blocking = malloc(&engine, "m", 8);
     let store = Arc::clone(blocking.store());
     assert_eq!((store.name(), store.capacity(), store.alignment()), ("m", 8 * MIB, 4096));
-    let blocks = store.allocate_blocks(2 * MIB + 1).expect("space");
+    let blocks = blocking.allocate_blocks(2 * MIB + 1).expect("space");
     assert_eq!(blocks.len(), 3);
-    let small = store.allocate_blocks(1).expect("space")[0];
+    let small = blocking.allocate_blocks(1).expect("space")[0];
     for (number, block) in (1_u8..).zip(blocks.iter().chain([&small])) {
         let mut data = store.buffer(usize::try_from(block.size).unwrap()).expect("a buffer");
         data.fill(number);
@@ -64,7 +64,7 @@ fn what_is_written_is_read() {
     for (name, value) in stats.measured.named() {
         assert!(value > 0.0 && value.is_finite(), "{name} {value}");
     }
-    store.free_blocks(&blocks).expect("freed");
+    blocking.free_blocks(&blocks).expect("freed");
     assert_eq!(store.get_stats().remaining, 8 * MIB - 4 * KIB);
     blocking.close(&engine).expect("closed");
     assert!(engine.device_lookup("m").is_err(), "the device that was made for it is gone");
@@ -78,7 +78,7 @@ fn transfers_are_checked() {
     let engine = engine();
     let blocking = malloc(&engine, "m", 4);
     let store = blocking.store();
-    let block = store.allocate_blocks(64 * KIB).expect("space")[0];
+    let block = blocking.allocate_blocks(64 * KIB).expect("space")[0];
     let try_write = |block: &Block, offset: u64, len: usize| {
         let buf = store.buffer(len).expect("a buffer");
         blocking.write(block, offset, buf).map(drop)
@@ -99,10 +99,10 @@ fn transfers_are_checked() {
         assert!(matches!(error, BlockApiError::Block(_)), "{error}");
     }
     try_write(&block, 64 * KIB - 512, 512).expect("the last of it");
-    store.free_blocks(&[block]).expect("freed");
+    blocking.free_blocks(&[block]).expect("freed");
     let error = try_write(&block, 0, 512).expect_err("freed");
     assert!(matches!(error, BlockApiError::Block(BlockError::NotAllocated { .. })), "{error}");
-    let error = store.allocate_blocks(5 * MIB).expect_err("too much");
+    let error = blocking.allocate_blocks(5 * MIB).expect_err("too much");
     assert!(matches!(error, BlockApiError::Alloc(AllocError::NoSpace { .. })), "{error}");
 }
 
@@ -143,7 +143,7 @@ fn a_file_becomes_a_store() {
         let store = blocking.store();
         assert_eq!(std::fs::metadata(&path).expect("a file").len(), 4 * MIB);
         // What is allocated is forgotten: the same block comes again, with its old content.
-        let block = store.allocate_blocks(4096).expect("space")[0];
+        let block = blocking.allocate_blocks(4096).expect("space")[0];
         assert_eq!(block.offset, 0);
         let buf = blocking.read(&block, 0, store.buffer(4096).expect("a buffer")).expect("read");
         assert!(buf.as_slice().iter().all(|byte| *byte == round));
@@ -211,7 +211,7 @@ fn more_than_the_depth_waits() {
     let options = CreateOptions { io_depth: 2, ..CreateOptions::new("malloc:///m?size_mb=4") };
     let blocking = Blocking::create(&engine, &options).expect("a store");
     let store = Arc::clone(blocking.store());
-    let block = store.allocate_blocks(4096).expect("space")[0];
+    let block = blocking.allocate_blocks(4096).expect("space")[0];
     let taken = block_on(store.take_permits(2)).expect("permits");
     let (tell, told) = std::sync::mpsc::channel();
     let writer = std::thread::spawn(move || {
@@ -228,34 +228,4 @@ fn more_than_the_depth_waits() {
     blocking.close(&engine).expect("nothing is left in flight");
 }
 
-/// Prints what a memory device does through a handle. Not a test of speed.
-#[test]
-#[ignore = "a measurement"]
-fn memory_speed() {
-    let engine = engine();
-    let blocking = malloc(&engine, "m", 256);
-    let store = Arc::clone(blocking.store());
-    let reactor = engine.runtime().first().expect("a reactor").clone();
-    let work = reactor.spawn(move |reactor| async move {
-        for size in [4 * KIB, 64 * KIB, MIB] {
-            let handle = store.handle().await.expect("a handle");
-            let count = 128 * MIB / size;
-            let blocks: Vec<Block> =
-                (0..count).map(|_| handle.allocate_blocks(size).expect("space")[0]).collect();
-            let mut buf = store.buffer(usize::try_from(size).unwrap()).expect("a buffer");
-            for block in &blocks {
-                buf = handle.write(block, 0, buf).await.expect("written");
-            }
-            let start = reactor.clock().ticks();
-            for block in &blocks {
-                buf = handle.write(block, 0, buf).await.expect("written");
-            }
-            let ticks = reactor.clock().ticks() - start;
-            let ns = reactor.clock().duration_of(ticks).as_nanos() as f64 / count as f64;
-            println!("{size} bytes: {ns:.0} ns a write, {:.1} GB/s", size as f64 / ns);
-            handle.free_blocks(&blocks).expect("freed");
-        }
-        println!("{:?}", store.get_stats().measured);
-    });
-    block_on(work).expect("measured");
-}
+mod record;

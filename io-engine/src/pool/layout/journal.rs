@@ -182,6 +182,11 @@ impl Entry {
             let address = (!hole).then(|| extent.address.get());
             extents.push(Extent { offset: extent.offset.get(), count, address, digests });
         }
+        // The sum is redundant: an entry that contradicts itself was not written by a pool.
+        let blocks = extents.iter().try_fold(0_u64, |sum, extent| sum.checked_add(extent.count))?;
+        if blocks != raw.blocks.get() {
+            return None;
+        }
         Some((Self { kind, dataset: raw.dataset.get(), txn: raw.txn.get(), extents }, rest))
     }
 }
@@ -323,6 +328,14 @@ mod tests {
             broken[byte] ^= 1 << (byte % 8);
             assert!(parse_record(DigestKind::Sha256, &broken).is_err(), "byte {byte}");
         }
+    }
+
+    #[test]
+    fn an_entry_that_contradicts_its_sum_is_refused() {
+        let (header, list, mut bytes) = example();
+        assert_eq!(entries(&header, &bytes), Some(list));
+        bytes[HEADER_BYTES + std::mem::offset_of!(RawEntry, blocks)] += 1;
+        assert_eq!(entries(&header, &bytes), None);
     }
 
     #[test]

@@ -43,9 +43,10 @@ struct Raw {
     reserved: u8,
     root: BlockPtr,
     name: [u8; 256],
+    tail: U64,
 }
 
-const _: () = assert!(size_of::<Raw>() == 8 + 8 + 16 + 40 + 8 + 64 + 256);
+const _: () = assert!(size_of::<Raw>() == 8 + 8 + 16 + 40 + 8 + 64 + 256 + 8);
 
 /// A volume or snapshot as the table of volumes has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,9 @@ pub struct VolumeRecord {
     pub height: u8,
     /// Its tree.
     pub root: BlockPtr,
+    /// After it was made smaller: where what lies behind the new size and is not freed yet ends, in
+    /// blocks; 0 when there is nothing.
+    pub tail: u64,
 }
 
 impl VolumeRecord {
@@ -108,6 +112,7 @@ impl VolumeRecord {
             reserved: 0,
             root: self.root,
             name,
+            tail: U64::new(self.tail),
         };
         let mut block = vec![0; BLOCK_BYTES];
         block[..size_of::<Raw>()].copy_from_slice(raw.as_bytes());
@@ -125,7 +130,7 @@ impl VolumeRecord {
         let sound = raw.magic == MAGIC
             && matches!(raw.block_shift, 9 | 12)
             && (1..=8).contains(&raw.height)
-            && raw.size_blocks.get() <= 1 << (6 * u32::from(raw.height));
+            && raw.size_blocks.get().max(raw.tail.get()) <= 1 << (6 * u32::from(raw.height));
         sound.then(|| Self {
             id: raw.id.get(),
             uuid: Uuid::from_bytes(raw.uuid),
@@ -142,6 +147,7 @@ impl VolumeRecord {
             mapped: raw.mapped.get(),
             height: raw.height,
             root: raw.root,
+            tail: raw.tail.get(),
         })
     }
 }
@@ -168,9 +174,12 @@ mod tests {
             mapped: 5,
             height: 2,
             root: BlockPtr::HOLE,
+            tail: 4095,
         };
         assert_eq!(VolumeRecord::parse(&record.encode()), Some(record.clone()));
         let too_large = VolumeRecord { size_blocks: 4097, ..record };
         assert_eq!(VolumeRecord::parse(&too_large.encode()), None);
+        let long_tail = VolumeRecord { tail: 4097, size_blocks: 1, ..too_large };
+        assert_eq!(VolumeRecord::parse(&long_tail.encode()), None);
     }
 }

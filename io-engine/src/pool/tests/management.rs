@@ -1,9 +1,5 @@
 //! Parts of blocks, scrubs, labels, and the end of a pool.
 
-use std::time::Duration;
-
-use spdk_rs::reactor::{Reactor, sleep};
-
 use super::*;
 
 /// Pseudorandom numbers (xorshift64*).
@@ -20,14 +16,14 @@ impl Random {
 
 async fn write_bytes(volume: &Volume, offset: u64, bytes: &[u8]) {
     let span = Span::of(offset, bytes.len() as u64);
-    let mut buf = block(volume, span.blocks, 0xee);
+    let mut buf = block(span.blocks, 0xee);
     let end = buf.len() - span.tail;
     buf.as_mut_slice()[span.head..end].copy_from_slice(bytes);
     assert_eq!(volume.write_span(span, buf, false).await, NvmeStatus::SUCCESS);
 }
 
 async fn contents(volume: &Volume, blocks: u64) -> Vec<u8> {
-    let (status, buf) = volume.read(0, block(volume, blocks, 0xee)).await;
+    let (status, buf) = volume.read(0, block(blocks, 0xee)).await;
     assert_eq!(status, NvmeStatus::SUCCESS);
     buf.as_slice().to_vec()
 }
@@ -102,7 +98,7 @@ fn a_part_of_a_damaged_block_is_not_written() {
         write(&volume, 0, 1, 5).await;
         damage(&pool, &volume, 0).await;
         let span = Span::of(512, 512);
-        let status = volume.write_span(span, block(&volume, 1, 9), false).await;
+        let status = volume.write_span(span, block(1, 9), false).await;
         assert_eq!(status, NvmeStatus::UNRECOVERED_READ_ERROR.with_do_not_retry(true));
         // The whole block can be replaced.
         write(&volume, 0, 1, 6).await;
@@ -117,7 +113,7 @@ fn snapshots_take_no_parts_of_blocks() {
         let volume = small_volume(&pool, 4).await;
         let snapshot = pool.snapshot(&volume, "s").await.unwrap();
         let span = Span::of(512, 512);
-        let written = snapshot.write_span(span, block(&volume, 1, 9), false).await;
+        let written = snapshot.write_span(span, block(1, 9), false).await;
         assert_eq!(written, NvmeStatus::WRITE_PROTECTED);
         assert_eq!(snapshot.zero_span(span, false).await, NvmeStatus::WRITE_PROTECTED);
     });

@@ -73,6 +73,7 @@ impl Trees {
                 Found::Missing(ptr) => ptr,
             };
             let buf = device.read_blocks(ptr.address(), 1).await?;
+            self.nodes_read.set(self.nodes_read.get() + 1);
             let right = digest(self.digest, buf.as_slice()) == ptr.digest;
             match Node::parse(buf.as_slice()) {
                 Some(node) if right || Mutant::NoNodeDigest.is_on() => {

@@ -4,6 +4,7 @@
 //! for everything. Changes are made to copies of the lowest nodes in memory; the next checkpoint
 //! writes them, and all nodes above them, to new places. Until then a lookup finds the copy first.
 
+mod ahead;
 mod cache;
 mod commit;
 mod lookup;
@@ -15,6 +16,7 @@ use std::rc::Rc;
 use super::dataset::{Dataset, span};
 use super::digest::DigestKind;
 use super::layout::{BlockPtr, FANOUT_BITS, Node};
+pub(super) use ahead::Ahead;
 use cache::NodeCache;
 pub(super) use commit::write_runs;
 
@@ -31,6 +33,9 @@ pub(super) struct Trees {
     marks: RefCell<BTreeMap<NodeKey, u64>>,
     /// Blocks whose content did not match its digest, since the pool was imported.
     pub(super) invalid_blocks: Cell<u64>,
+    /// Nodes that somebody waited for, and nodes that were read ahead.
+    pub(super) nodes_read: Cell<u64>,
+    pub(super) nodes_ahead: Cell<u64>,
 }
 
 struct DirtyNode {
@@ -63,6 +68,8 @@ impl Trees {
             dirty: RefCell::default(),
             marks: RefCell::default(),
             invalid_blocks: Cell::new(0),
+            nodes_read: Cell::new(0),
+            nodes_ahead: Cell::new(0),
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Needs {
     pub(super) journal_blocks: u64,
     /// Whether it gives space back, so that it may use what is kept for such changes.
     pub(super) frees: bool,
+    /// Whether it is of what was cut off of a volume: behind its size.
+    pub(super) tail: bool,
 }
 
 /// A change that was let in. Dropping it takes back what was promised and not used.
@@ -90,8 +92,9 @@ impl Pool {
             let guard = dataset.locks.lock(ranges.to_vec()).await;
             self.check_writable()?;
             for &(start, end) in ranges {
-                // What shrinks a volume goes on behind its limit.
-                if !needs.frees || !dataset.is_live() {
+                if needs.tail {
+                    self.check_tail(dataset, end)?;
+                } else {
                     self.check_range(dataset, start, end - start)?;
                 }
             }
@@ -118,6 +121,13 @@ impl Pool {
                 Err(Lacking::Journal) => {}
                 Err(Lacking::Space { needed }) => {
                     attempts += 1;
+                    if attempts > ATTEMPTS_MAX && !needs.frees && self.has_tails() {
+                        drop((guard, pass));
+                        // What a thick volume was promised may be in what was cut off of it.
+                        Box::pin(self.trim_all()).await?;
+                        attempts = 0;
+                        continue;
+                    }
                     if attempts > ATTEMPTS_MAX {
                         let (pool, available) = (self.name.clone(), self.available_blocks());
                         return Err(PoolError::NoSpace { pool, available, needed });

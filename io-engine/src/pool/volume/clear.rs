@@ -26,16 +26,17 @@ impl Pool {
             let (pool, name) = (self.name.clone(), dataset.name.borrow().clone());
             return Err(PoolError::ReadOnly { pool, reason: format!("'{name}' is read-only") });
         }
-        self.clear_range(dataset, offset, offset + blocks).await?;
+        self.clear_range(dataset, offset, offset + blocks, false).await?;
         if fua { self.flush().await } else { Ok(()) }
     }
 
-    /// Clears a range, also behind the limit of I/O.
+    /// Clears a range of a volume, or of its tail.
     pub(in super::super) async fn clear_range(
         self: &Rc<Self>,
         dataset: &Rc<Dataset>,
         offset: u64,
         end: u64,
+        tail: bool,
     ) -> Result<(), PoolError> {
         let mut at = offset;
         while at < end {
@@ -46,7 +47,7 @@ impl Pool {
             }
             // Up to the next border of a piece, so that most pieces have whole nodes.
             let stop = ((at / PIECE_BLOCKS + 1) * PIECE_BLOCKS).min(end);
-            self.clear_piece(dataset, at, stop).await?;
+            self.clear_piece(dataset, at, stop, tail).await?;
             at = stop;
         }
         self.consider_checkpoint();
@@ -78,9 +79,10 @@ impl Pool {
         dataset: &Rc<Dataset>,
         start: u64,
         end: u64,
+        tail: bool,
     ) -> Result<(), PoolError> {
         let journal_blocks = blocks_for(entry_bytes(1, 0));
-        let needs = Needs { blocks: 0, journal_blocks, frees: true };
+        let needs = Needs { blocks: 0, journal_blocks, frees: true, tail };
         let mut admitted = self.admit(dataset, &[(start, end)], needs).await?;
         let extent = Extent { offset: start, count: end - start, address: None, digests: vec![] };
         let mut entry =

@@ -147,15 +147,24 @@ impl Pool {
         if !dataset.is_live() || self.closed.get() {
             return Err(PoolError::NoSuchVolume { pool: self.name.clone(), name: name() });
         }
-        let end = offset.checked_add(blocks).filter(|end| *end <= dataset.limit.get());
+        let end = offset.checked_add(blocks).filter(|end| *end <= dataset.size_blocks.get());
         if end.is_some() && blocks > 0 {
             return Ok(());
         }
         Err(PoolError::Parameter {
             parameter: "block range",
             value: format!("{blocks} at {offset}"),
-            allowed: format!("'{}' has {} blocks of 4 KiB", name(), dataset.limit.get()),
+            allowed: format!("'{}' has {} blocks of 4 KiB", name(), dataset.size_blocks.get()),
         })
+    }
+
+    /// Checks that what lies in front of `end` is a part of a volume or of its tail.
+    fn check_tail(&self, dataset: &Dataset, end: u64) -> Result<(), PoolError> {
+        if dataset.is_live() && !self.closed.get() && end <= dataset.reach() {
+            return Ok(());
+        }
+        let (pool, name) = (self.name.clone(), dataset.name.borrow().clone());
+        Err(PoolError::NoSuchVolume { pool, name })
     }
 
     /// Maps a block and frees what it was mapped to, if no snapshot holds that. That it does not

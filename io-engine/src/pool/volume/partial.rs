@@ -170,7 +170,7 @@ impl Pool {
                 continue;
             }
             let no_memory = |status| PoolError::device("buffer for a write", edge.block, status);
-            let mut zeroes = self.device.buffer(1).map_err(no_memory)?;
+            let mut zeroes = self.device.buffer(1).await.map_err(no_memory)?;
             zeroes.fill(0);
             self.write_span(dataset, edge, zeroes).await?;
         }

@@ -1,9 +1,11 @@
 //! Reading: look up the pointers, read what they lead to, compare the digests.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use spdk_rs::env::DmaBuf;
+use spdk_rs::reactor::Reactor;
 
 use super::super::dataset::Dataset;
 use super::super::digest::{Digest, digest_blocks};
@@ -20,16 +22,35 @@ const READS_MAX: usize = 32;
 impl Pool {
     pub(super) async fn read(
         self: &Rc<Self>,
-        dataset: &Dataset,
+        dataset: &Rc<Dataset>,
         offset: u64,
         buf: DmaBuf,
     ) -> (Result<(), PoolError>, DmaBuf) {
         let begun = Counters::now();
+        if let Some(leaves) =
+            self.trees.note_read(dataset, offset, offset.saturating_add(blocks_in(&buf)))
+        {
+            self.read_ahead(dataset, leaves);
+        }
         let (result, buf) = self.read_verified(dataset, offset, buf).await;
         if result.is_ok() {
             self.counters.read(begun, buf.len() as u64);
         }
         (result, buf)
+    }
+
+    /// Reads nodes of the map in the background.
+    fn read_ahead(self: &Rc<Self>, dataset: &Rc<Dataset>, leaves: Range<u64>) {
+        let Some(reactor) = Reactor::current() else { return };
+        let (own, dataset) = (Rc::clone(self), Rc::clone(dataset));
+        reactor.spawn("pool read-ahead", async move {
+            // The pool is not exported under way.
+            let _pass = own.gate.enter().await;
+            if !own.closed.get() && dataset.is_live() {
+                // Whoever needs a node that cannot be read will say so.
+                let _ = own.trees.read_ahead(&own.device, &dataset, leaves).await;
+            }
+        });
     }
 
     /// A read that is not counted as a host's.

@@ -231,7 +231,7 @@ pub(super) fn needs_of(ranges: &[(u64, u64)]) -> Needs {
     let blocks = ranges.iter().map(|(start, end)| end - start).sum();
     let count = usize::try_from(blocks).unwrap_or(usize::MAX >> 8);
     let journal_blocks = blocks_for(entry_bytes(count, count)) + ABORT_BLOCKS;
-    Needs { blocks, journal_blocks, frees: false }
+    Needs { blocks, journal_blocks, frees: false, tail: false }
 }
 
 /// Which blocks go where, neighbours together.

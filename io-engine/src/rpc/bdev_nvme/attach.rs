@@ -2,26 +2,46 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
 use spdk_rs::drivers::nvme::{AttachOptions, MultipathMode, MultipathPolicy};
 use spdk_rs::nvme::{TransportId, check_nqn};
+use uuid::Uuid;
 
-use super::options::Reconnect;
+use super::options::{RECONNECT, Reconnect};
+use super::paths::{POLICY, take_policy};
 use super::trid;
 use crate::core::HostIdentity;
 use crate::rpc::errors::{self, RpcResult};
-use crate::rpc::params::{Name, ParamError, Params, Request};
+use crate::rpc::params::def::{
+    choice_any_case, form, int, not_done, only, optional, required, words,
+};
+use crate::rpc::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
 
-/// The shortest and the longest time to connect, in microseconds.
-const CONNECT_US: std::ops::RangeInclusive<u64> = 1000..=1 << 52;
 /// The highest priority of a socket that needs no privilege (socket(7)).
 const PRIORITY_MAX: u8 = 6;
-/// Names of block devices that SPDK returns at the most.
-const BDEVS_DEFAULT: u32 = 128;
+/// What a further path to the same name can mean.
+const MODES: [(&str, MultipathMode); 3] = [
+    ("disable", MultipathMode::Disable),
+    ("failover", MultipathMode::Failover),
+    ("multipath", MultipathMode::Multipath),
+];
+/// The host's name.
+pub(super) const HOSTNQN: Def = optional(
+    "hostnqn",
+    form("an NVMe qualified name", "nqn.2014-08.org.nvmexpress:host"),
+    "The host's name; the engine's own when left out.",
+);
 
 pub(super) fn methods() -> Vec<Method> {
-    vec![Method::new("bdev_nvme_attach_controller", attach).in_config("bdev")]
+    vec![
+        Method::new(
+            "bdev_nvme_attach_controller",
+            "Connects to a subsystem; its namespaces become devices.",
+            attach,
+        )
+        .in_config("bdev")
+        .answers("names of the devices, `NAMEn1`, `NAMEn2`, …"),
+    ]
 }
 
 struct Attach {
@@ -33,7 +53,24 @@ struct Attach {
     fabrics_connect_timeout_us: Option<u64>,
     multipath: MultipathMode,
     num_io_queues: Option<u16>,
+    hostid: Option<Uuid>,
+    io_queue_size: u16,
+    keep_alive_timeout_ms: Option<u32>,
+    timeout_us: Option<u64>,
+    policy: MultipathPolicy,
     reconnect: Reconnect,
+}
+
+/// Which of several paths are used.
+struct MultipathOptions(MultipathPolicy);
+
+impl Request for MultipathOptions {
+    const PARAMS: Defs =
+        &[POLICY, &[only("min_io", "1", "round robin changes the path with each command")]];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        take_policy(params).map(Self)
+    }
 }
 
 /// Takes the host's name.
@@ -44,32 +81,79 @@ pub(super) fn take_hostnqn(params: &Params<'_>) -> Result<Option<String>, ParamE
 }
 
 impl Request for Attach {
-    const NAMES: &'static [&'static str] = &[
-        "name",
-        trid::NAMES[0],
-        trid::NAMES[1],
-        trid::NAMES[2],
-        trid::NAMES[3],
-        trid::NAMES[4],
-        trid::NAMES[5],
-        trid::NAMES[6],
-        "priority",
-        "hostnqn",
-        "hdgst",
-        "ddgst",
-        "fabrics_connect_timeout_us",
-        "multipath",
-        "num_io_queues",
-        "ctrlr_loss_timeout_sec",
-        "reconnect_delay_sec",
-        "fast_io_fail_timeout_sec",
-        "prchk_reftag",
-        "prchk_guard",
-        "max_bdevs",
-        "allow_unrecognized_csi",
-        "psk",
-        "dhchap_key",
-        "dhchap_ctrlr_key",
+    const PARAMS: Defs = &[
+        &[required("name", Kind::Name, "Name of the controller, which its devices begin with.")],
+        trid::PLACE,
+        &[trid::SUBNQN],
+        trid::SOURCE,
+        &[
+            optional(
+                "priority",
+                form("a whole number as text, \"0\" to \"6\"", "0"),
+                "Priority of the socket.",
+            ),
+            HOSTNQN,
+            optional("hdgst", Kind::Bool, "Whether headers have digests.").or_bool(false),
+            optional("ddgst", Kind::Bool, "Whether data have digests.").or_bool(false),
+            optional(
+                "fabrics_connect_timeout_us",
+                int(1000, 1 << 52),
+                "How long connecting may take, in microseconds.",
+            )
+            .or_int(15_000_000),
+            optional(
+                "multipath",
+                choice_any_case(&words(&MODES)),
+                "What a further path to the same name means.",
+            )
+            .or_text("multipath"),
+            optional(
+                "num_io_queues",
+                int(1, u16::MAX as i128),
+                "I/O queues at the most; there is one per core.",
+            )
+            .or_int(1024),
+            optional("hostid", Kind::Uuid, "The host's identifier (ours); made of its name."),
+            optional(
+                "io_queue_size",
+                int(2, u16::MAX as i128),
+                "Entries of an I/O queue at the most (ours).",
+            )
+            .or_int(128),
+            optional(
+                "keep_alive_timeout_ms",
+                int(0, u32::MAX as i128),
+                "Keep-alive time-out in milliseconds, 0 is none (ours); that of \
+                 `bdev_nvme_set_options` when left out.",
+            ),
+            optional(
+                "timeout_us",
+                int(0, 1 << 52),
+                "Time of an I/O command in µs, 0 is any (ours); that of `bdev_nvme_set_options` \
+                 when left out.",
+            ),
+        ],
+        RECONNECT,
+        &[
+            optional(
+                "multipath_opts",
+                Kind::Object(MultipathOptions::PARAMS),
+                "Which of several paths are used.",
+            ),
+            only("disable_sq_flow_control", "false", "submission queues have flow control"),
+            only("prchk_reftag", "false", "blocks carry no metadata"),
+            only("prchk_guard", "false", "blocks carry no metadata"),
+            // Names of block devices that SPDK returns at the most.
+            only("max_bdevs", "128", "every namespace becomes a device"),
+            only(
+                "allow_unrecognized_csi",
+                "false",
+                "a namespace of an unknown command set cannot be a device",
+            ),
+            not_done("psk", "there is no TLS yet"),
+            not_done("dhchap_key", "there is no in-band authentication yet"),
+            not_done("dhchap_ctrlr_key", "there is no in-band authentication yet"),
+        ],
     ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
@@ -80,31 +164,26 @@ impl Request for Attach {
             let allowed = "it has to be a whole number as text, \"0\" to \"6\"";
             trid.priority = Some(priority.ok_or_else(|| params.refuse("priority", allowed))?);
         }
-        for check in ["prchk_reftag", "prchk_guard"] {
-            params.only(check, &json!(false), "blocks carry no metadata")?;
+        let fabrics_only = ["priority", "hostnqn", "hdgst", "ddgst"];
+        let given = fabrics_only.iter().find(|name| params.has(name));
+        if let (Some(_), Some(name)) = (trid.pci_address(), given) {
+            return Err(params.refuse(name, "it means nothing for a PCIe controller"));
         }
-        params.only("max_bdevs", &json!(BDEVS_DEFAULT), "every namespace becomes a device")?;
-        let reason = "a namespace of an unknown command set cannot be a device";
-        params.only("allow_unrecognized_csi", &json!(false), reason)?;
-        params.not_done("psk", "there is no TLS yet")?;
-        for key in ["dhchap_key", "dhchap_ctrlr_key"] {
-            params.not_done(key, "there is no in-band authentication yet")?;
-        }
-        let modes = [
-            ("disable", MultipathMode::Disable),
-            ("failover", MultipathMode::Failover),
-            ("multipath", MultipathMode::Multipath),
-        ];
-        let connect = params.optional_u64("fabrics_connect_timeout_us", CONNECT_US)?;
+        let policy: Option<MultipathOptions> = params.optional_object("multipath_opts")?;
         Ok(Self {
             name,
             trid,
             hostnqn: take_hostnqn(params)?,
-            hdgst: params.optional("hdgst")?.unwrap_or(false),
-            ddgst: params.optional("ddgst")?.unwrap_or(false),
-            fabrics_connect_timeout_us: connect,
-            multipath: params.optional_choice("multipath", &modes, true)?.unwrap_or_default(),
-            num_io_queues: params.optional_u16("num_io_queues", 1..=u16::MAX)?,
+            hdgst: params.required("hdgst")?,
+            ddgst: params.required("ddgst")?,
+            fabrics_connect_timeout_us: params.optional("fabrics_connect_timeout_us")?,
+            multipath: params.required_choice("multipath", &MODES)?,
+            num_io_queues: params.optional("num_io_queues")?,
+            hostid: params.optional("hostid")?,
+            io_queue_size: params.required("io_queue_size")?,
+            keep_alive_timeout_ms: params.optional("keep_alive_timeout_ms")?,
+            timeout_us: params.optional("timeout_us")?,
+            policy: policy.map_or_else(MultipathPolicy::default, |MultipathOptions(one)| one),
             reconnect: Reconnect::take(params)?,
         })
     }
@@ -122,8 +201,18 @@ async fn attach(context: Arc<Context>, request: Attach) -> RpcResult<Vec<String>
     if let Some(queues) = request.num_io_queues {
         controller.num_io_queues = queues;
     }
+    controller.io_queue_size = request.io_queue_size;
+    if let Some(id) = request.hostid {
+        controller.hostid = id;
+    }
+    if let Some(ms) = request.keep_alive_timeout_ms {
+        controller.keep_alive_timeout_ms = ms;
+    }
+    if let Some(us) = request.timeout_us {
+        controller.timeout_us = us;
+    }
     request.reconnect.apply(&mut controller);
-    let (multipath, policy) = (request.multipath, MultipathPolicy::default());
+    let (multipath, policy) = (request.multipath, request.policy);
     let options = AttachOptions { controller, multipath, policy };
     let attached = engine.nvme().attach(&request.name.0, &request.trid, &options).await;
     attached.map_err(|error| errors::failed(&error))

@@ -7,17 +7,25 @@ use spdk_rs::drivers::nvme::{ControllerInfo, NvmeError, PathInfo};
 
 use super::trid;
 use crate::rpc::errors::{self, RpcResult};
-use crate::rpc::params::{Name, ParamError, Params, Request};
+use crate::rpc::params::def::optional;
+use crate::rpc::params::{Defs, Kind, Name, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
 
 pub(super) fn methods() -> Vec<Method> {
-    vec![Method::new("bdev_nvme_get_controllers", get_controllers)]
+    vec![
+        Method::new("bdev_nvme_get_controllers", "Lists the controllers.", get_controllers).answers(
+            "list: `name`, `ctrlrs`: `state`, `trid`, `cntlid`, `host` (`nqn`, `addr`, `svcid`); \
+             ours: `bdevs`, and per controller `hostid`, the options it was attached with \
+             (`hdgst`, `timeout_us`, `ctrlr_loss_timeout_sec`, …), `io_queues`, `core`, \
+             `reconnects`, `trouble` (why it is not connected)",
+        ),
+    ]
 }
 
 struct GetControllers(Option<Name>);
 
 impl Request for GetControllers {
-    const NAMES: &'static [&'static str] = &["name"];
+    const PARAMS: Defs = &[&[optional("name", Kind::Name, "Only this controller.")]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         params.optional("name").map(Self)

@@ -6,15 +6,23 @@ use spdk_rs::drivers::nvme::{NvmeError, PathInfo};
 
 use super::trid;
 use crate::rpc::errors::{self, RpcResult};
-use crate::rpc::params::{Name, ParamError, Params, Request};
+use crate::rpc::params::def::{int, optional, required};
+use crate::rpc::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("bdev_nvme_detach_controller", detach),
-        Method::new("bdev_nvme_reset_controller", reset),
+        Method::new("bdev_nvme_detach_controller", "Detaches a controller or some paths.", detach),
+        Method::new(
+            "bdev_nvme_reset_controller",
+            "Resets a controller; it answers when it is connected again.",
+            reset,
+        ),
     ]
 }
+
+/// The controller that a method is for.
+const CONTROLLER: Def = required("name", Kind::Name, "Name of the controller.");
 
 /// A controller, and which of its paths go: those that all of these fit.
 struct Detach {
@@ -23,20 +31,11 @@ struct Detach {
 }
 
 impl Request for Detach {
-    const NAMES: &'static [&'static str] = &[
-        "name",
-        trid::NAMES[0],
-        trid::NAMES[1],
-        trid::NAMES[2],
-        trid::NAMES[3],
-        trid::NAMES[4],
-        trid::NAMES[5],
-        trid::NAMES[6],
-    ];
+    const PARAMS: Defs = &[&[CONTROLLER], trid::CHOSEN];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let mut wanted = Vec::new();
-        for name in trid::NAMES {
+        for &Def { name, .. } in trid::CHOSEN {
             if let Some(text) = params.optional::<String>(name)? {
                 wanted.push((name, text));
             }
@@ -52,7 +51,10 @@ impl Detach {
             "trtype" => text.eq_ignore_ascii_case(trid.trtype.name()),
             "adrfam" => text.eq_ignore_ascii_case(trid.adrfam().name()),
             // Written in another way, it is the same address.
-            "traddr" => text.parse() == Ok(trid.address.ip()),
+            "traddr" => match trid.pci_address() {
+                Some(address) => text.parse() == Ok(address),
+                None => text.parse() == Ok(trid.address.ip()),
+            },
             "trsvcid" => *text == trid.trsvcid(),
             "subnqn" => *text == trid.subnqn,
             "hostaddr" => source.is_some_and(|source| text.parse() == Ok(source.ip())),
@@ -92,13 +94,13 @@ struct Reset {
 }
 
 impl Request for Reset {
-    const NAMES: &'static [&'static str] = &["name", "cntlid"];
+    const PARAMS: Defs = &[&[
+        CONTROLLER,
+        optional("cntlid", int(0, u16::MAX as i128), "Only the path with this controller id."),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        Ok(Self {
-            name: params.required("name")?,
-            cntlid: params.optional_u16("cntlid", 0..=u16::MAX)?,
-        })
+        Ok(Self { name: params.required("name")?, cntlid: params.optional("cntlid")? })
     }
 }
 

@@ -9,22 +9,34 @@ use spdk_rs::drivers::nvme::{AttachOptions, MultipathMode, MultipathPolicy};
 use spdk_rs::nvme::controller::Discovered;
 use spdk_rs::nvme::{DISCOVERY_NQN, TransportId};
 
-use super::attach::take_hostnqn;
-use super::options::Reconnect;
+use super::attach::{HOSTNQN, take_hostnqn};
+use super::options::{RECONNECT, Reconnect};
 use super::trid;
 use crate::core::HostIdentity;
 use crate::rpc::errors::{self, RpcResult};
-use crate::rpc::params::{Name, Nothing, ParamError, Params, Request};
+use crate::rpc::params::def::{int, optional, required};
+use crate::rpc::params::{Defs, Kind, Name, Nothing, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
-
-/// The longest wait for what is discovered, in milliseconds: a day.
-const WAIT_MS_MAX: u64 = 86_400_000;
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("bdev_nvme_start_discovery", start).in_config("bdev"),
-        Method::new("bdev_nvme_stop_discovery", stop),
-        Method::new("bdev_nvme_get_discovery_info", get_info),
+        Method::new(
+            "bdev_nvme_start_discovery",
+            "Follows a discovery service, and attaches what it tells of.",
+            start,
+        )
+        .in_config("bdev"),
+        Method::new(
+            "bdev_nvme_stop_discovery",
+            "Stops following a discovery service; what it attached is detached.",
+            stop,
+        ),
+        Method::new(
+            "bdev_nvme_get_discovery_info",
+            "Lists the discovery services that are followed.",
+            get_info,
+        )
+        .answers("list: `name`, `trid`, `referrals`; ours: `subsystems`, `trouble`"),
     ]
 }
 
@@ -38,25 +50,31 @@ struct Start {
 }
 
 impl Request for Start {
-    const NAMES: &'static [&'static str] = &[
-        "name",
-        trid::NAMES[0],
-        trid::NAMES[1],
-        trid::NAMES[2],
-        trid::NAMES[3],
-        trid::NAMES[5],
-        trid::NAMES[6],
-        "hostnqn",
-        "wait_for_attach",
-        "attach_timeout_ms",
-        "ctrlr_loss_timeout_sec",
-        "reconnect_delay_sec",
-        "fast_io_fail_timeout_sec",
+    const PARAMS: Defs = &[
+        &[required("name", Kind::Name, "Name of the service, which devices begin with.")],
+        trid::PLACE,
+        trid::SOURCE,
+        &[
+            HOSTNQN,
+            optional(
+                "wait_for_attach",
+                Kind::Bool,
+                "Answer when what was discovered is attached; else a failure is only logged. It \
+                 is true when `attach_timeout_ms` is given.",
+            ),
+            optional(
+                "attach_timeout_ms",
+                int(0, 86_400_000),
+                "How long to wait before giving up, in milliseconds; 0 is for ever.",
+            )
+            .or_int(0),
+        ],
+        RECONNECT,
     ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let timeout_ms = params.optional_u64("attach_timeout_ms", 0..=WAIT_MS_MAX)?;
-        let timeout = timeout_ms.filter(|&ms| ms > 0).map(Duration::from_millis);
+        let timeout_ms: u64 = params.required("attach_timeout_ms")?;
+        let timeout = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
         let wait: Option<bool> = params.optional("wait_for_attach")?;
         if timeout.is_some() && wait == Some(false) {
             return Err(params.refuse("attach_timeout_ms", "it needs wait_for_attach to be true"));
@@ -115,7 +133,7 @@ async fn start(context: Arc<Context>, request: Start) -> RpcResult<bool> {
 struct Stop(Name);
 
 impl Request for Stop {
-    const NAMES: &'static [&'static str] = &["name"];
+    const PARAMS: Defs = &[&[required("name", Kind::Name, "Name of the service.")]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         params.required("name").map(Self)

@@ -4,6 +4,8 @@ mod attach;
 mod controllers;
 mod detach;
 mod discovery;
+#[cfg(feature = "fault-injection")]
+mod error_injection;
 mod options;
 mod paths;
 mod trid;
@@ -17,6 +19,8 @@ pub(in crate::rpc) fn methods() -> Vec<Method> {
     all.extend(controllers::methods());
     all.extend(detach::methods());
     all.extend(discovery::methods());
+    #[cfg(feature = "fault-injection")]
+    all.extend(error_injection::methods());
     all.extend(options::methods());
     all.extend(paths::methods());
     all

@@ -5,27 +5,39 @@ use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use serde_json::json;
+use serde_json::{Map, Value};
 use spdk_rs::nvme::controller::{ControllerOptions, TimeoutAction};
 
 use crate::core::HostIdentity;
 use crate::rpc::errors::{self, RpcResult};
-use crate::rpc::params::{ParamError, Params, Request};
-use crate::rpc::{Context, Method};
+use crate::rpc::params::def::{choice, int, not_done, only, optional, words};
+use crate::rpc::params::{Def, Defs, Kind, ParamError, Params, Request};
+use crate::rpc::{Context, Method, When};
 
 /// The longest time-out in microseconds: what a reactor's clock can count to.
-const TIMEOUT_US_MAX: u64 = 1 << 52;
+const TIMEOUT_US: Kind = int(0, 1 << 52);
 /// The largest signed time in seconds.
-const SECONDS_MAX: u32 = i32::MAX.unsigned_abs();
+const SECONDS_MAX: i128 = i32::MAX as i128;
 /// Why there is no period of polling.
 const EVENTS: &str = "queues are not polled by time: a reactor sleeps until something comes";
 /// Why there is no weight.
 const FABRICS: &str = "arbitration between queues of one controller is not used over fabrics";
+/// Why a socket has no options.
+const KERNEL: &str = "the kernel's own is used";
 /// Why there is no option of RDMA.
 const NO_RDMA: &str = "there is no RDMA transport";
 
 pub(super) fn methods() -> Vec<Method> {
-    vec![Method::new("bdev_nvme_set_options", set_options).in_config("bdev")]
+    vec![
+        Method::new(
+            "bdev_nvme_set_options",
+            "Sets what controllers that are attached afterwards have; error -1 when one is \
+             attached.",
+            set_options,
+        )
+        .at(When::Always)
+        .in_config("bdev"),
+    ]
 }
 
 /// The options that controllers are attached with.
@@ -39,6 +51,23 @@ impl Defaults {
         let mut options = ControllerOptions::new(&host.nqn, host.id);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).apply(&mut options);
         options
+    }
+
+    /// What was set, as parameters of `bdev_nvme_set_options`.
+    pub(in crate::rpc) fn set(&self) -> Map<String, Value> {
+        let now = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Reconnect { loss, delay, fast } = now.reconnect;
+        let all: [(&str, Option<Value>); 8] = [
+            ("action_on_timeout", now.action_on_timeout.map(|action| action.name().into())),
+            ("timeout_us", now.timeout_us.map(Value::from)),
+            ("timeout_admin_us", now.timeout_admin_us.map(Value::from)),
+            ("keep_alive_timeout_ms", now.keep_alive_timeout_ms.map(Value::from)),
+            ("transport_retry_count", now.transport_retry_count.map(Value::from)),
+            ("ctrlr_loss_timeout_sec", loss.map(Value::from)),
+            ("reconnect_delay_sec", delay.map(Value::from)),
+            ("fast_io_fail_timeout_sec", fast.map(Value::from)),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
 }
 
@@ -63,11 +92,10 @@ pub(super) struct Reconnect {
 
 impl Reconnect {
     pub(super) fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let loss = params.optional_i64("ctrlr_loss_timeout_sec", -1..=SECONDS_MAX.into())?;
         Ok(Self {
-            loss: loss.and_then(|seconds| i32::try_from(seconds).ok()),
-            delay: params.optional_u32("reconnect_delay_sec", 0..=SECONDS_MAX)?,
-            fast: params.optional_u32("fast_io_fail_timeout_sec", 0..=SECONDS_MAX)?,
+            loss: params.optional("ctrlr_loss_timeout_sec")?,
+            delay: params.optional("reconnect_delay_sec")?,
+            fast: params.optional("fast_io_fail_timeout_sec")?,
         })
     }
 
@@ -114,81 +142,95 @@ fn set<T>(place: &mut T, value: Option<T>) {
 
 /// SPDK's parameters that ask for what the engine does not do: the value that asks for nothing,
 /// and why there is no other.
-fn refuse_the_rest(params: &Params<'_>) -> Result<(), ParamError> {
-    for name in ["arbitration_burst", "low_priority_weight", "medium_priority_weight"] {
-        params.only(name, &json!(0), FABRICS)?;
-    }
-    params.only("high_priority_weight", &json!(0), FABRICS)?;
-    params.only("nvme_adminq_poll_period_us", &json!(10_000), EVENTS)?;
-    params.only("nvme_ioq_poll_period_us", &json!(0), EVENTS)?;
-    params.only("io_queue_requests", &json!(0), "a queue has a request per entry")?;
-    params.only("delay_cmd_submit", &json!(true), "commands of a turn always leave together")?;
-    params.only("bdev_retry_count", &json!(3), "retries are counted by transport_retry_count")?;
-    for name in ["transport_ack_timeout", "transport_tos", "tcp_connect_timeout_ms"] {
-        params.only(name, &json!(0), "the kernel's own is used")?;
-    }
-    let no = json!(false);
-    params.only("disable_auto_failback", &no, "the best path is always gone back to")?;
-    params.only("generate_uuids", &no, "a namespace without a UUID gets one from its NGUID")?;
-    params.only("nvme_error_stat", &no, "errors are counted by kind in bdev_get_iostat")?;
-    params.only("io_path_stat", &no, "paths are not counted one by one")?;
-    params.only("allow_accel_sequence", &no, "there is no acceleration framework")?;
-    params.only("enable_flush", &json!(true), "flushes are always sent")?;
-    for name in ["rdma_srq_size", "rdma_max_cq_size", "rdma_cm_event_timeout_ms"] {
-        params.only(name, &json!(0), NO_RDMA)?;
-    }
-    params.only("rdma_umr_per_io", &no, NO_RDMA)?;
-    params.not_done("dhchap_digests", "there is no in-band authentication yet")?;
-    params.not_done("dhchap_dhgroups", "there is no in-band authentication yet")
-}
+const NOTHING: &[Def] = &[
+    only("arbitration_burst", "0", FABRICS),
+    only("low_priority_weight", "0", FABRICS),
+    only("medium_priority_weight", "0", FABRICS),
+    only("high_priority_weight", "0", FABRICS),
+    only("nvme_adminq_poll_period_us", "10000", EVENTS),
+    only("nvme_ioq_poll_period_us", "0", EVENTS),
+    only("io_queue_requests", "0", "a queue has a request per entry"),
+    only("delay_cmd_submit", "true", "commands of a turn always leave together"),
+    only("bdev_retry_count", "3", "retries are counted by transport_retry_count"),
+    only("transport_ack_timeout", "0", KERNEL),
+    only("transport_tos", "0", KERNEL),
+    only("tcp_connect_timeout_ms", "0", KERNEL),
+    only("disable_auto_failback", "false", "the best path is always gone back to"),
+    only("generate_uuids", "false", "a namespace without a UUID gets one from its NGUID"),
+    only("nvme_error_stat", "false", "errors are counted by kind in bdev_get_iostat"),
+    only("io_path_stat", "false", "paths are not counted one by one"),
+    only("allow_accel_sequence", "false", "there is no acceleration framework"),
+    optional("enable_flush", Kind::Bool, "Flushes are always sent, whatever it says.")
+        .or_bool(true),
+    only("rdma_srq_size", "0", NO_RDMA),
+    only("rdma_max_cq_size", "0", NO_RDMA),
+    only("rdma_cm_event_timeout_ms", "0", NO_RDMA),
+    only("rdma_umr_per_io", "false", NO_RDMA),
+    not_done("multipath_opts", "paths are chosen by controller, with the same words"),
+    not_done("dhchap_digests", "there is no in-band authentication yet"),
+    not_done("dhchap_dhgroups", "there is no in-band authentication yet"),
+];
+
+/// What is done with a command that takes too long.
+const ACTIONS: [(&str, TimeoutAction); 3] = [
+    (TimeoutAction::None.name(), TimeoutAction::None),
+    (TimeoutAction::Reset.name(), TimeoutAction::Reset),
+    (TimeoutAction::Abort.name(), TimeoutAction::Abort),
+];
+
+/// The times of reconnecting. Without them a controller has those of `bdev_nvme_set_options`.
+pub(super) const RECONNECT: &[Def] = &[
+    optional(
+        "ctrlr_loss_timeout_sec",
+        int(-1, SECONDS_MAX),
+        "How long to try to reconnect, in seconds; -1 is for ever, 0 is not at all.",
+    ),
+    optional("reconnect_delay_sec", int(0, SECONDS_MAX), "Seconds between two tries."),
+    optional(
+        "fast_io_fail_timeout_sec",
+        int(0, SECONDS_MAX),
+        "When I/O begins to fail, in seconds; 0 is with the controller.",
+    ),
+];
 
 impl Request for Changes {
-    const NAMES: &'static [&'static str] = &[
-        "action_on_timeout",
-        "timeout_us",
-        "timeout_admin_us",
-        "keep_alive_timeout_ms",
-        "transport_retry_count",
-        "ctrlr_loss_timeout_sec",
-        "reconnect_delay_sec",
-        "fast_io_fail_timeout_sec",
-        "arbitration_burst",
-        "low_priority_weight",
-        "medium_priority_weight",
-        "high_priority_weight",
-        "nvme_adminq_poll_period_us",
-        "nvme_ioq_poll_period_us",
-        "io_queue_requests",
-        "delay_cmd_submit",
-        "bdev_retry_count",
-        "transport_ack_timeout",
-        "transport_tos",
-        "tcp_connect_timeout_ms",
-        "disable_auto_failback",
-        "generate_uuids",
-        "nvme_error_stat",
-        "io_path_stat",
-        "allow_accel_sequence",
-        "enable_flush",
-        "rdma_srq_size",
-        "rdma_max_cq_size",
-        "rdma_cm_event_timeout_ms",
-        "rdma_umr_per_io",
-        "dhchap_digests",
-        "dhchap_dhgroups",
+    const PARAMS: Defs = &[
+        &[
+            optional(
+                "action_on_timeout",
+                choice(&words(&ACTIONS)),
+                "What is done with a command that takes too long (none).",
+            ),
+            optional("timeout_us", TIMEOUT_US, "Time of an I/O command in µs; 0 is any (0)."),
+            optional(
+                "timeout_admin_us",
+                TIMEOUT_US,
+                "Time of an admin command in µs; 0 is that of an I/O command (0).",
+            ),
+            optional(
+                "keep_alive_timeout_ms",
+                int(0, u32::MAX as i128),
+                "Keep-alive time-out in milliseconds; 0 is none (10000).",
+            ),
+            optional(
+                "transport_retry_count",
+                int(0, u8::MAX as i128),
+                "How often a command is tried again (4).",
+            ),
+        ],
+        RECONNECT,
+        NOTHING,
     ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        refuse_the_rest(params)?;
-        let actions = [TimeoutAction::None, TimeoutAction::Reset, TimeoutAction::Abort]
-            .map(|action| (action.name(), action));
-        let retries = params.optional_u16("transport_retry_count", 0..=u8::MAX.into())?;
+        // SPDK's tools always say something; a flush that is not sent would be a lie.
+        let _: bool = params.required("enable_flush")?;
         Ok(Self {
-            action_on_timeout: params.optional_choice("action_on_timeout", &actions, false)?,
-            timeout_us: params.optional_u64("timeout_us", 0..=TIMEOUT_US_MAX)?,
-            timeout_admin_us: params.optional_u64("timeout_admin_us", 0..=TIMEOUT_US_MAX)?,
-            keep_alive_timeout_ms: params.optional_u32("keep_alive_timeout_ms", 0..=u32::MAX)?,
-            transport_retry_count: retries.and_then(|count| u8::try_from(count).ok()),
+            action_on_timeout: params.optional_choice("action_on_timeout", &ACTIONS)?,
+            timeout_us: params.optional("timeout_us")?,
+            timeout_admin_us: params.optional("timeout_admin_us")?,
+            keep_alive_timeout_ms: params.optional("keep_alive_timeout_ms")?,
+            transport_retry_count: params.optional("transport_retry_count")?,
             reconnect: Reconnect::take(params)?,
         })
     }

@@ -6,21 +6,31 @@ use serde_json::{Value, json};
 use spdk_rs::drivers::nvme::{IoPathInfo, MultipathPolicy};
 
 use crate::rpc::errors::{self, RpcResult};
-use crate::rpc::params::{Name, ParamError, Params, Request};
+use crate::rpc::params::def::{choice, only, optional, required, words};
+use crate::rpc::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
 use crate::rpc::thread::thread_name;
 use crate::rpc::{Context, Method};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("bdev_nvme_get_io_paths", get_io_paths),
-        Method::new("bdev_nvme_set_multipath_policy", set_policy).in_config("bdev"),
+        Method::new("bdev_nvme_get_io_paths", "Lists the paths to namespaces.", get_io_paths)
+            .answers(
+                "`poll_groups`: `thread`, `io_paths`: `bdev_name`, `cntlid`, `connected`, \
+                 `accessible`, `transport`; ours: `ana_state`",
+            ),
+        Method::new(
+            "bdev_nvme_set_multipath_policy",
+            "Says which paths of a device are used.",
+            set_policy,
+        )
+        .in_config("bdev"),
     ]
 }
 
 struct GetIoPaths(Option<Name>);
 
 impl Request for GetIoPaths {
-    const NAMES: &'static [&'static str] = &["name"];
+    const PARAMS: Defs = &[&[optional("name", Kind::Name, "Only paths of this device.")]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         params.optional("name").map(Self)
@@ -55,31 +65,57 @@ fn show(path: &IoPathInfo) -> Value {
     })
 }
 
+/// Whether all paths are used.
+const POLICIES: [(&str, bool); 2] = [("active_passive", false), ("active_active", true)];
+/// How one of several paths is chosen.
+const SELECTORS: [(&str, MultipathPolicy); 2] =
+    [("round_robin", MultipathPolicy::RoundRobin), ("queue_depth", MultipathPolicy::QueueDepth)];
+
+/// The parameters that say which paths are used.
+pub(super) const POLICY: &[Def] = &[
+    optional(
+        "policy",
+        choice(&words(&POLICIES)),
+        "One path at a time, or all of them; `active_passive` when left out.",
+    ),
+    SELECTOR,
+];
+
+/// How one of several paths is chosen.
+const SELECTOR: Def = optional(
+    "selector",
+    choice(&words(&SELECTORS)),
+    "Which of all paths is next; `round_robin` when left out.",
+);
+
+/// Takes which paths are used.
+pub(super) fn take_policy(params: &Params<'_>) -> Result<MultipathPolicy, ParamError> {
+    let all = params.optional_choice("policy", &POLICIES)?.unwrap_or(false);
+    let selector = params.optional_choice("selector", &SELECTORS)?;
+    match (all, selector) {
+        (true, selector) => Ok(selector.unwrap_or(MultipathPolicy::RoundRobin)),
+        (false, None) => Ok(MultipathPolicy::ActivePassive),
+        (false, Some(_)) => {
+            Err(params.refuse("selector", "it goes with the policy active_active only"))
+        }
+    }
+}
+
 struct SetPolicy {
     name: Name,
     policy: MultipathPolicy,
 }
 
 impl Request for SetPolicy {
-    const NAMES: &'static [&'static str] = &["name", "policy", "selector", "rr_min_io"];
+    const PARAMS: Defs = &[&[
+        required("name", Kind::Name, "The device."),
+        required("policy", choice(&words(&POLICIES)), "One path at a time, or all of them."),
+        SELECTOR,
+        only("rr_min_io", "1", "round robin changes the path with each command"),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let policies = [("active_passive", false), ("active_active", true)];
-        let selectors = [
-            ("round_robin", MultipathPolicy::RoundRobin),
-            ("queue_depth", MultipathPolicy::QueueDepth),
-        ];
-        let all = params.required_choice("policy", &policies)?;
-        let selector = params.optional_choice("selector", &selectors, false)?;
-        if !all && selector.is_some() {
-            return Err(params.refuse("selector", "it goes with the policy active_active only"));
-        }
-        params.only("rr_min_io", &json!(1), "round robin changes the path with each command")?;
-        let policy = if all {
-            selector.unwrap_or(MultipathPolicy::RoundRobin)
-        } else {
-            MultipathPolicy::ActivePassive
-        };
+        let policy = take_policy(params)?;
         Ok(Self { name: params.required("name")?, policy })
     }
 }

@@ -5,11 +5,58 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::{Value, json};
 use spdk_rs::nvme::{TransportId, TransportIdError};
 
-use crate::rpc::params::{ParamError, Params};
+use crate::rpc::params::def::{choice_any_case, form, optional, required};
+use crate::rpc::params::{Def, Kind, ParamError, Params};
 
-/// The names of the parameters that [`take`] and [`take_source`] ask for.
-pub(super) const NAMES: [&str; 7] =
-    ["trtype", "adrfam", "traddr", "trsvcid", "subnqn", "hostaddr", "hostsvcid"];
+/// Where a subsystem is; the subsystem itself is in [`SUBNQN`].
+pub(super) const PLACE: &[Def] = &[
+    required("trtype", choice_any_case(&["TCP", "PCIe"]), "The transport."),
+    optional(
+        "adrfam",
+        choice_any_case(&["IPv4", "IPv6"]),
+        "The kind of address; by `traddr` when left out.",
+    ),
+    required(
+        "traddr",
+        form("an address; names are for URIs", "192.0.2.1"),
+        "Address of the subsystem, or of the PCI function as `0000:01:00.0`.",
+    ),
+    optional(
+        "trsvcid",
+        form("a port as text", "4420"),
+        "Port of the subsystem; required with `TCP`, without meaning for `PCIe`.",
+    ),
+];
+/// The name of a subsystem.
+pub(super) const SUBNQN: Def = optional(
+    "subnqn",
+    form("an NVMe qualified name", "nqn.2016-06.io.spdk:cnode1"),
+    "The subsystem; required with `TCP`.",
+);
+/// The host's end.
+pub(super) const SOURCE: &[Def] = &[
+    optional(
+        "hostaddr",
+        form("an address of this machine, of the same kind as traddr", "192.0.2.2"),
+        "Where to connect from.",
+    ),
+    optional(
+        "hostsvcid",
+        form("a port as text, \"1\" to \"65535\"", "50000"),
+        "The port to connect from; needs `hostaddr`.",
+    ),
+];
+
+/// Parameters that choose paths: only those that all of them fit.
+pub(super) const CHOSEN: &[Def] = &[
+    optional("trtype", Kind::Text, "Only paths of this transport."),
+    optional("adrfam", Kind::Text, "Only paths to addresses of this kind."),
+    optional("traddr", Kind::Text, "Only paths to this address."),
+    optional("trsvcid", Kind::Text, "Only paths to this port."),
+    optional("subnqn", Kind::Text, "Only paths to this subsystem."),
+    optional("hostaddr", Kind::Text, "Only paths from this address."),
+    optional("hostsvcid", Kind::Text, "Only paths from this port."),
+];
 
 /// Takes a subsystem's place out of the parameters; `subnqn` when the method has none.
 pub(super) fn take(
@@ -19,12 +66,23 @@ pub(super) fn take(
     let trtype: String = params.required("trtype")?;
     let traddr: String = params.required("traddr")?;
     let adrfam: Option<String> = params.optional("adrfam")?;
-    if adrfam.as_deref() == Some("") {
-        return Err(params.refuse("adrfam", "it has to be IPv4 or IPv6"));
+    for name in ["hostaddr", "hostsvcid"] {
+        if trtype.eq_ignore_ascii_case("pcie") && params.has(name) {
+            return Err(params.refuse(name, "it means nothing for a PCIe controller"));
+        }
     }
-    let trsvcid: String = params.required("trsvcid")?;
+    // A controller on this machine has an address and nothing else. It is no discovery service.
+    let local = trtype.eq_ignore_ascii_case("pcie") && subnqn.is_none();
+    if subnqn.is_some() && !trtype.eq_ignore_ascii_case("tcp") {
+        return Err(params.refuse("trtype", "a discovery service is reached by TCP"));
+    }
+    let trsvcid: String = match local {
+        true => params.optional("trsvcid")?.unwrap_or_default(),
+        false => params.required("trsvcid")?,
+    };
     let given: String = match subnqn {
         Some(fixed) => fixed.to_owned(),
+        None if local => params.optional("subnqn")?.unwrap_or_default(),
         None => params.required("subnqn")?,
     };
     let adrfam = adrfam.unwrap_or_default();
@@ -36,6 +94,8 @@ pub(super) fn take(
             TransportIdError::Address(..) => "traddr",
             TransportIdError::Service(_) => "trsvcid",
             TransportIdError::Nqn(_) => "subnqn",
+            TransportIdError::PciAddress(_) => "traddr",
+            TransportIdError::NotForPcie(name, _) => name,
         };
         params.refuse(name, error.to_string())
     })?;
@@ -62,6 +122,9 @@ fn take_source(params: &Params<'_>, trid: &TransportId) -> Result<Option<SocketA
 
 /// A subsystem's place as SPDK shows it.
 pub(super) fn show(trid: &TransportId) -> Value {
+    if trid.pci_address().is_some() {
+        return json!({ "trtype": trid.trtype.name(), "traddr": trid.traddr() });
+    }
     json!({
         "trtype": trid.trtype.name(),
         "adrfam": trid.adrfam().name(),

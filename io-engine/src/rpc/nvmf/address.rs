@@ -6,28 +6,42 @@ use serde_json::{Value, json};
 use spdk_rs::nvmf::TransportKind;
 use spdk_rs::nvmf::target::ListenAddress;
 
-use crate::rpc::params::{ParamError, Params, Request};
+use crate::rpc::params::def::{choice_any_case, form, optional, required, words};
+use crate::rpc::params::{Def, Defs, ParamError, Params, Request};
 
 /// The transports there are.
 pub(super) const TRANSPORTS: [(&str, TransportKind); 1] = [("TCP", TransportKind::Tcp)];
+
+/// The kinds of addresses, and whether they are IPv4.
+const FAMILIES: [(&str, bool); 2] = [("IPv4", true), ("IPv6", false)];
+
+/// A kind of transport that has to be given.
+pub(super) const TRTYPE: Def =
+    required("trtype", choice_any_case(&words(&TRANSPORTS)), "The transport.");
 
 /// An address out of parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Address(pub(super) ListenAddress);
 
-/// Takes a kind of transport that has to be given.
-pub(super) fn take_trtype(params: &Params<'_>) -> Result<TransportKind, ParamError> {
-    let kind = params.optional_choice("trtype", &TRANSPORTS, true)?;
-    kind.ok_or_else(|| params.refuse("trtype", "it has to be TCP"))
-}
-
 impl Request for Address {
-    const NAMES: &'static [&'static str] = &["trtype", "adrfam", "traddr", "trsvcid"];
+    const PARAMS: Defs = &[&[
+        TRTYPE,
+        optional(
+            "adrfam",
+            choice_any_case(&words(&FAMILIES)),
+            "The kind of address; by `traddr` when left out.",
+        ),
+        required("traddr", form("an IPv4 or IPv6 address", "127.0.0.1"), "The address."),
+        required(
+            "trsvcid",
+            form("a port as text, \"1\" to \"65535\"", "4420"),
+            "The port; `\"0\"` is any free one (ours).",
+        ),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let transport = take_trtype(params)?;
-        let families = [("IPv4", true), ("IPv6", false)];
-        let ipv4 = params.optional_choice("adrfam", &families, true)?;
+        let transport = params.required_choice("trtype", &TRANSPORTS)?;
+        let ipv4 = params.optional_choice("adrfam", &FAMILIES)?;
         let traddr: String = params.required("traddr")?;
         let words = || match ipv4 {
             Some(true) => "it has to be an IPv4 address like \"127.0.0.1\"",
@@ -48,7 +62,7 @@ impl Request for Address {
 }
 
 /// An address as SPDK shows it.
-pub(super) fn show(transport: TransportKind, address: SocketAddr) -> Value {
+pub(in crate::rpc) fn show(transport: TransportKind, address: SocketAddr) -> Value {
     let TransportKind::Tcp = transport;
     json!({
         "trtype": "TCP",
@@ -85,12 +99,20 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let tcp = |rest: &str| address(&format!(r#"{{"trtype": "TCP", {rest}}}"#)).expect_err(rest);
-        assert!(address("{}").expect_err("none").contains("`trtype` cannot be left out"));
+        assert!(address("{}").expect_err("none").contains("`trtype` is missing"));
         assert!(address(r#"{"trtype": "RDMA"}"#).expect_err("rdma").contains("one of TCP"));
         assert!(tcp(r#""adrfam": "ib""#).contains("one of IPv4, IPv6"));
-        assert!(tcp(r#""adrfam": "IPv4", "traddr": "::1""#).contains("an IPv4 address"));
-        assert!(tcp(r#""adrfam": "IPv6", "traddr": "1.2.3.4""#).contains("an IPv6 address"));
-        assert!(tcp(r#""traddr": "localhost""#).contains("`traddr` cannot be \"localhost\""));
+        assert!(
+            tcp(r#""adrfam": "IPv4", "traddr": "::1", "trsvcid": "1""#).contains("an IPv4 address")
+        );
+        assert!(
+            tcp(r#""adrfam": "IPv6", "traddr": "1.2.3.4", "trsvcid": "1""#)
+                .contains("an IPv6 address")
+        );
+        assert!(
+            tcp(r#""traddr": "localhost", "trsvcid": "1""#)
+                .contains("`traddr` cannot be \"localhost\"")
+        );
         assert!(tcp(r#""trsvcid": "1""#).contains("`traddr` is missing"));
         assert!(tcp(r#""traddr": "::1""#).contains("`trsvcid` is missing"));
         for port in ["65536", "-1", "+1", "", "http"] {

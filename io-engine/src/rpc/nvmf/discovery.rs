@@ -7,18 +7,39 @@ use spdk_rs::nvmf::subsystem::Nqn;
 use spdk_rs::nvmf::target::Referral;
 
 use super::address::{self, Address};
-use super::{TargetName, internal};
+use super::{NQN, TGT_NAME, TargetName, internal};
 use crate::rpc::errors::RpcResult;
-use crate::rpc::params::{ParamError, Params, Request};
+use crate::rpc::params::def::{optional, required};
+use crate::rpc::params::{Def, Defs, Kind, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("nvmf_discovery_add_referral", add).in_config("nvmf"),
-        Method::new("nvmf_discovery_remove_referral", remove),
-        Method::new("nvmf_discovery_get_referrals", get),
+        Method::new(
+            "nvmf_discovery_add_referral",
+            "Tells hosts of another discovery service.",
+            add,
+        )
+        .in_config("nvmf"),
+        Method::new(
+            "nvmf_discovery_remove_referral",
+            "Tells hosts no longer of another discovery service.",
+            remove,
+        ),
+        Method::new(
+            "nvmf_discovery_get_referrals",
+            "Lists the discovery services that hosts are told of.",
+            get,
+        )
+        .answers("list: `address`, `secure_channel`, `subnqn`"),
     ]
 }
+
+/// Where another discovery service is.
+const PLACE: &[Def] = &[
+    required("address", Kind::Object(Address::PARAMS), "Where it listens."),
+    optional("subnqn", NQN, "Its name; that of every discovery service when left out."),
+];
 
 /// Takes the place of another discovery service; a port is needed to reach it.
 fn take_place(params: &Params<'_>) -> Result<(Address, Nqn), ParamError> {
@@ -35,11 +56,18 @@ struct Add {
 }
 
 impl Request for Add {
-    const NAMES: &'static [&'static str] = &["address", "tgt_name", "secure_channel", "subnqn"];
+    const PARAMS: Defs = &[
+        PLACE,
+        &[
+            optional("secure_channel", Kind::Bool, "Whether it is told to want TLS.")
+                .or_bool(false),
+            TGT_NAME,
+        ],
+    ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let (Address(address), nqn) = take_place(params)?;
-        let secure_channel = params.optional("secure_channel")?.unwrap_or(false);
+        let secure_channel = params.required("secure_channel")?;
         let referral = Referral { address, nqn, secure_channel };
         Ok(Self { target: TargetName::take(params)?, referral })
     }
@@ -58,7 +86,7 @@ struct Remove {
 }
 
 impl Request for Remove {
-    const NAMES: &'static [&'static str] = &["address", "tgt_name", "subnqn"];
+    const PARAMS: Defs = &[PLACE, &[TGT_NAME]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let (address, nqn) = take_place(params)?;
@@ -75,7 +103,7 @@ async fn remove(context: Arc<Context>, request: Remove) -> RpcResult<bool> {
 struct Get(TargetName);
 
 impl Request for Get {
-    const NAMES: &'static [&'static str] = &["tgt_name"];
+    const PARAMS: Defs = &[&[TGT_NAME]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         TargetName::take(params).map(Self)

@@ -7,19 +7,25 @@ use jsonrpc::codes;
 use spdk_rs::nvmf::subsystem::Nqn;
 
 use super::config::NO_AUTHENTICATION;
-use super::{SubsystemName, internal};
+use super::{NQN, SUBSYSTEM, SubsystemName, internal};
 use crate::rpc::errors::RpcResult;
-use crate::rpc::params::{ParamError, Params, Request};
+use crate::rpc::params::def::{int, not_done, optional, required};
+use crate::rpc::params::{Def, Defs, Kind, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
 
-/// The longest wait for a host to be gone, in milliseconds: a day.
-const WAIT_MS_MAX: u64 = 86_400_000;
+/// The host that a method is for.
+const HOST: Def = required("host", NQN, "The host's name.");
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("nvmf_subsystem_add_host", add).in_config("nvmf"),
-        Method::new("nvmf_subsystem_remove_host", remove),
-        Method::new("nvmf_subsystem_allow_any_host", allow_any).in_config("nvmf"),
+        Method::new("nvmf_subsystem_add_host", "Lets a host connect.", add).in_config("nvmf"),
+        Method::new(
+            "nvmf_subsystem_remove_host",
+            "Lets a host connect no longer; it answers when the host is disconnected.",
+            remove,
+        ),
+        Method::new("nvmf_subsystem_allow_any_host", "Lets every host connect, or not.", allow_any)
+            .in_config("nvmf"),
     ]
 }
 
@@ -29,16 +35,18 @@ struct Add {
 }
 
 impl Request for Add {
-    const NAMES: &'static [&'static str] =
-        &["nqn", "host", "tgt_name", "psk", "dhchap_key", "dhchap_ctrlr_key"];
+    const PARAMS: Defs = &[
+        SUBSYSTEM,
+        &[
+            HOST,
+            not_done("psk", "there is no TLS yet"),
+            not_done("dhchap_key", NO_AUTHENTICATION),
+            not_done("dhchap_ctrlr_key", NO_AUTHENTICATION),
+        ],
+    ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let request =
-            Self { subsystem: SubsystemName::take(params)?, host: params.required("host")? };
-        params.not_done("psk", "there is no TLS yet")?;
-        params.not_done("dhchap_key", NO_AUTHENTICATION)?;
-        params.not_done("dhchap_ctrlr_key", NO_AUTHENTICATION)?;
-        Ok(request)
+        Ok(Self { subsystem: SubsystemName::take(params)?, host: params.required("host")? })
     }
 }
 
@@ -55,14 +63,25 @@ struct Remove {
 }
 
 impl Request for Remove {
-    const NAMES: &'static [&'static str] = &["nqn", "host", "tgt_name", "timeout_ms"];
+    const PARAMS: Defs = &[
+        SUBSYSTEM,
+        &[
+            HOST,
+            optional(
+                "timeout_ms",
+                int(0, 86_400_000),
+                "How long to wait for it to be gone, in milliseconds; 0 is for ever.",
+            )
+            .or_int(0),
+        ],
+    ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let wait_ms = params.optional_u64("timeout_ms", 0..=WAIT_MS_MAX)?;
+        let wait_ms: u64 = params.required("timeout_ms")?;
         Ok(Self {
             subsystem: SubsystemName::take(params)?,
             host: params.required("host")?,
-            wait: wait_ms.filter(|&ms| ms > 0).map(Duration::from_millis),
+            wait: (wait_ms > 0).then(|| Duration::from_millis(wait_ms)),
         })
     }
 }
@@ -86,7 +105,8 @@ struct AllowAny {
 }
 
 impl Request for AllowAny {
-    const NAMES: &'static [&'static str] = &["nqn", "allow_any_host", "tgt_name"];
+    const PARAMS: Defs =
+        &[SUBSYSTEM, &[required("allow_any_host", Kind::Bool, "Whether every host may connect.")]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self {

@@ -10,24 +10,47 @@ use spdk_rs::nvmf::ana::{ANA_STATES, ana_state_name};
 use spdk_rs::nvmf::subsystem::{NAMESPACES_MAX, Subsystem, SubsystemListener};
 
 use super::address::{self, Address};
-use super::{OfSubsystem, SubsystemName, invalid};
+use super::{OfSubsystem, SUBSYSTEM, SubsystemName, invalid};
 use crate::rpc::errors::RpcResult;
-use crate::rpc::params::{ParamError, Params, Request};
+use crate::rpc::params::def::{choice, int, not_done, only, optional, required, words};
+use crate::rpc::params::{Def, Defs, Kind, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("nvmf_subsystem_add_listener", add).in_config("nvmf"),
-        Method::new("nvmf_subsystem_remove_listener", remove),
-        Method::new("nvmf_subsystem_get_listeners", get),
-        Method::new("nvmf_subsystem_listener_set_ana_state", set_ana_state).in_config("nvmf"),
+        Method::new("nvmf_subsystem_add_listener", "Lets a subsystem listen.", add)
+            .in_config("nvmf"),
+        Method::new(
+            "nvmf_subsystem_remove_listener",
+            "Lets a subsystem listen no longer; it answers when the hosts that came through it \
+             are disconnected.",
+            remove,
+        ),
+        Method::new("nvmf_subsystem_get_listeners", "Lists where a subsystem listens.", get)
+            .answers("list: `address`, and with ANA `ana_states`: `ana_group`, `ana_state`"),
+        Method::new(
+            "nvmf_subsystem_listener_set_ana_state",
+            "Sets how well namespaces can be reached through a listener.",
+            set_ana_state,
+        )
+        .in_config("nvmf"),
     ]
 }
 
-fn take_ana_state(params: &Params<'_>) -> Result<Option<AnaState>, ParamError> {
-    let states = ANA_STATES.map(|(state, name)| (name, state));
-    params.optional_choice("ana_state", &states, false)
-}
+/// The states by their names: SPDK's, and ours, `persistent_loss` and `change`.
+const STATES: [(&str, AnaState); ANA_STATES.len()] = {
+    let mut states = [("", AnaState::Optimized); ANA_STATES.len()];
+    let mut index = 0;
+    while index < states.len() {
+        states[index] = (ANA_STATES[index].1, ANA_STATES[index].0);
+        index += 1;
+    }
+    states
+};
+
+/// Where a subsystem listens.
+const ADDRESS: Def =
+    required("listen_address", Kind::Object(Address::PARAMS), "Where the subsystem listens.");
 
 struct Add {
     subsystem: SubsystemName,
@@ -36,16 +59,26 @@ struct Add {
 }
 
 impl Request for Add {
-    const NAMES: &'static [&'static str] =
-        &["nqn", "listen_address", "tgt_name", "secure_channel", "ana_state", "sock_impl"];
+    const PARAMS: Defs = &[
+        SUBSYSTEM,
+        &[
+            ADDRESS,
+            optional(
+                "ana_state",
+                choice(&words(&STATES)),
+                "How well namespaces can be reached through it; `optimized` when left out.",
+            ),
+            only("secure_channel", "false", "there is no TLS yet"),
+            only("numa_id", "-1", "connections are spread over all reactors"),
+            not_done("sock_impl", "there is one kind of sockets"),
+        ],
+    ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        params.only("secure_channel", &json!(false), "there is no TLS yet")?;
-        params.not_done("sock_impl", "there is one kind of sockets")?;
         Ok(Self {
             subsystem: SubsystemName::take(params)?,
             address: params.required_object("listen_address")?,
-            ana_state: take_ana_state(params)?,
+            ana_state: params.optional_choice("ana_state", &STATES)?,
         })
     }
 }
@@ -82,7 +115,7 @@ struct Remove {
 }
 
 impl Request for Remove {
-    const NAMES: &'static [&'static str] = &["nqn", "listen_address", "tgt_name"];
+    const PARAMS: Defs = &[SUBSYSTEM, &[ADDRESS]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self {
@@ -123,19 +156,27 @@ struct SetAnaState {
 }
 
 impl Request for SetAnaState {
-    const NAMES: &'static [&'static str] =
-        &["nqn", "listen_address", "ana_state", "tgt_name", "anagrpid"];
+    const PARAMS: Defs = &[
+        SUBSYSTEM,
+        &[
+            ADDRESS,
+            required("ana_state", choice(&words(&STATES)), "How well they can be reached."),
+            optional(
+                "anagrpid",
+                int(0, NAMESPACES_MAX as i128),
+                "The ANA group; 0, the default, is every group.",
+            )
+            .or_int(0),
+        ],
+    ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let words = ANA_STATES.map(|(_, name)| name).join(", ");
-        let state = take_ana_state(params)?
-            .ok_or_else(|| params.refuse("ana_state", format!("it has to be one of {words}")))?;
+        let group: u32 = params.required("anagrpid")?;
         Ok(Self {
             subsystem: SubsystemName::take(params)?,
             address: params.required_object("listen_address")?,
-            state,
-            // 0 is every group, as it is when left out.
-            group: params.optional_u32("anagrpid", 0..=NAMESPACES_MAX)?.filter(|&id| id > 0),
+            state: params.required_choice("ana_state", &STATES)?,
+            group: Some(group).filter(|&id| id > 0),
         })
     }
 }

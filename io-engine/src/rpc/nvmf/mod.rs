@@ -22,8 +22,11 @@ use serde_json::Value;
 use spdk_rs::nvmf::subsystem::{Nqn, Subsystem};
 use spdk_rs::nvmf::target::{NvmfError, NvmfErrorKind, Target};
 
+pub(in crate::rpc) use self::address::show as show_address;
+pub(in crate::rpc) use self::namespace::to_hex;
 use super::errors::{RpcResult, with_causes};
-use super::params::{Param, ParamError, Params, Request};
+use super::params::def::{form, optional, required};
+use super::params::{Def, Defs, Kind, Param, ParamError, Params, Request};
 use super::{Context, Method};
 
 /// The name of the one target, SPDK's default.
@@ -42,33 +45,41 @@ pub(in crate::rpc) fn methods() -> Vec<Method> {
     all
 }
 
-impl Param for Nqn {
-    const EXPECTED: &'static str =
-        "an NVMe qualified name like \"nqn.2016-06.io.spdk:cnode1\", at most 223 bytes";
+/// The form of an [`Nqn`].
+const NQN: Kind = form(
+    "an NVMe qualified name like \"nqn.2016-06.io.spdk:cnode1\", at most 223 bytes",
+    "nqn.2016-06.io.spdk:cnode1",
+);
 
+/// The one target's name.
+const TGT_NAME: Def =
+    optional("tgt_name", Kind::Text, "The target; there is `nvmf_tgt` only.").or_text(TARGET);
+
+/// The parameters that name a subsystem.
+const SUBSYSTEM: &[Def] = &[required("nqn", Kind::Text, "Name of the subsystem."), TGT_NAME];
+
+impl Param for Nqn {
     fn of(value: &Value) -> Option<Self> {
         Self::new(value.as_str()?).ok()
     }
 }
 
 /// `tgt_name`: the target that a method is for, if it names one.
-struct TargetName(Option<String>);
+struct TargetName(String);
 
 impl TargetName {
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        params.optional("tgt_name").map(Self)
+        params.required("tgt_name").map(Self)
     }
 
     /// Refuses any name but that of the one target.
     fn check(&self) -> RpcResult<()> {
-        match &self.0 {
-            Some(name) if name != TARGET => {
-                let name: String = name.escape_debug().take(100).collect();
-                let words = format!("Unable to find target {name}; there is {TARGET} only");
-                Err(codes::internal_error(words))
-            }
-            _ => Ok(()),
+        if self.0 == TARGET {
+            return Ok(());
         }
+        let name: String = self.0.escape_debug().take(100).collect();
+        let words = format!("Unable to find target {name}; there is {TARGET} only");
+        Err(codes::internal_error(words))
     }
 
     /// The target, started if it is not.
@@ -111,7 +122,7 @@ impl SubsystemName {
 struct OfSubsystem(SubsystemName);
 
 impl Request for OfSubsystem {
-    const NAMES: &'static [&'static str] = &["nqn", "tgt_name"];
+    const PARAMS: Defs = &[SUBSYSTEM];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         SubsystemName::take(params).map(Self)

@@ -4,22 +4,37 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jsonrpc::codes;
-use serde_json::{Value, json};
+use serde_json::Value;
 use spdk_rs::nvmf::subsystem::{NAMESPACES_MAX, NamespaceOptions};
 use uuid::Uuid;
 
-use super::{SubsystemName, invalid};
+use super::{SUBSYSTEM, SubsystemName, invalid};
 use crate::rpc::errors::RpcResult;
-use crate::rpc::params::{Name, Param, ParamError, Params, Request};
+use crate::rpc::params::def::{form, int, only, optional, required};
+use crate::rpc::params::{Def, Defs, Kind, Name, Param, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("nvmf_subsystem_add_ns", add).in_config("nvmf"),
-        Method::new("nvmf_subsystem_remove_ns", remove),
-        Method::new("nvmf_subsystem_set_ns_ana_group", set_ana_group).in_config("nvmf"),
+        Method::new("nvmf_subsystem_add_ns", "Makes a device a namespace.", add)
+            .in_config("nvmf")
+            .answers("nsid"),
+        Method::new(
+            "nvmf_subsystem_remove_ns",
+            "Removes a namespace; it answers when nothing of it is in flight.",
+            remove,
+        ),
+        Method::new(
+            "nvmf_subsystem_set_ns_ana_group",
+            "Puts a namespace into an ANA group.",
+            set_ana_group,
+        )
+        .in_config("nvmf"),
     ]
 }
+
+/// A number of a namespace or of an ANA group, or 0 for what is chosen when it is left out.
+const GROUP_OR_0: Kind = int(0, NAMESPACES_MAX as i128);
 
 /// Reads exactly `N` bytes of hexadecimal digits.
 fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
@@ -34,7 +49,7 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 /// Upper-case hexadecimal digits, as SPDK writes identifiers.
-pub(super) fn to_hex(bytes: &[u8]) -> String {
+pub(in crate::rpc) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
@@ -42,8 +57,6 @@ pub(super) fn to_hex(bytes: &[u8]) -> String {
 struct Nguid([u8; 16]);
 
 impl Param for Nguid {
-    const EXPECTED: &'static str = "32 hexadecimal digits";
-
     fn of(value: &Value) -> Option<Self> {
         hex(value.as_str()?).map(Self)
     }
@@ -53,8 +66,6 @@ impl Param for Nguid {
 struct Eui64([u8; 8]);
 
 impl Param for Eui64 {
-    const EXPECTED: &'static str = "16 hexadecimal digits";
-
     fn of(value: &Value) -> Option<Self> {
         hex(value.as_str()?).map(Self)
     }
@@ -72,36 +83,45 @@ struct Namespace {
 }
 
 impl Request for Namespace {
-    const NAMES: &'static [&'static str] = &[
-        "nsid",
-        "bdev_name",
-        "nguid",
-        "eui64",
-        "uuid",
-        "ptpl_file",
-        "anagrpid",
-        "no_auto_visible",
-        "hide_metadata",
-    ];
+    const PARAMS: Defs = &[&[
+        required("bdev_name", Kind::Name, "The device."),
+        optional("nsid", GROUP_OR_0, "Its number; the lowest free one when left out or 0."),
+        optional(
+            "nguid",
+            form("32 hexadecimal digits", "0123456789ABCDEF0123456789ABCDEF"),
+            "Its NGUID; the device's UUID when left out or zero.",
+        ),
+        optional(
+            "eui64",
+            form("16 hexadecimal digits", "0123456789ABCDEF"),
+            "Its EUI-64; none when left out or zero.",
+        ),
+        optional("uuid", Kind::Uuid, "Its UUID; the device's when left out."),
+        optional(
+            "ptpl_file",
+            Kind::Text,
+            "Path of a file that keeps reservations that persist through power loss.",
+        ),
+        optional("anagrpid", GROUP_OR_0, "Its ANA group; its number when left out or 0."),
+        only("no_auto_visible", "false", "a namespace is visible to every host that may connect"),
+        only("hide_metadata", "false", "blocks carry no metadata"),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let every = "a namespace is visible to every host that may connect";
-        params.only("no_auto_visible", &json!(false), every)?;
-        params.only("hide_metadata", &json!(false), "blocks carry no metadata")?;
         let nguid = params.optional("nguid")?.map(|Nguid(id)| id);
         let eui64 = params.optional("eui64")?.map(|Eui64(id)| id);
         let ptpl_file: Option<String> = params.optional("ptpl_file")?;
-        if ptpl_file.as_ref().is_some_and(|path| path.is_empty() || path.contains('\0')) {
+        if ptpl_file.as_ref().is_some_and(|path| path.contains('\0')) {
             return Err(params.refuse("ptpl_file", "it has to be the path of a file"));
         }
         Ok(Self {
             bdev_name: params.required("bdev_name")?,
-            nsid: params.optional_u32("nsid", 0..=NAMESPACES_MAX)?.filter(|&id| id > 0),
+            nsid: params.optional("nsid")?.filter(|&id| id > 0),
             nguid: nguid.filter(|id| *id != [0; 16]),
             eui64: eui64.filter(|id| *id != [0; 8]),
             uuid: params.optional("uuid")?,
             ptpl_file: ptpl_file.map(PathBuf::from),
-            ana_group: params.optional_u32("anagrpid", 0..=NAMESPACES_MAX)?.filter(|&id| id > 0),
+            ana_group: params.optional("anagrpid")?.filter(|&id| id > 0),
         })
     }
 }
@@ -112,7 +132,8 @@ struct Add {
 }
 
 impl Request for Add {
-    const NAMES: &'static [&'static str] = &["nqn", "namespace", "tgt_name"];
+    const PARAMS: Defs =
+        &[SUBSYSTEM, &[required("namespace", Kind::Object(Namespace::PARAMS), "The namespace.")]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self {
@@ -125,6 +146,9 @@ impl Request for Add {
 async fn add(context: Arc<Context>, request: Add) -> RpcResult<u32> {
     let subsystem = request.subsystem.find(&context)?;
     let namespace = request.namespace;
+    if let Some(file) = &namespace.ptpl_file {
+        context.roots().check(file)?;
+    }
     let bdev = context.engine()?.registry().find(&namespace.bdev_name.0);
     let bdev = bdev.map_err(|error| {
         codes::invalid_params(format!("Invalid parameters: `bdev_name`: {error}"))
@@ -141,11 +165,8 @@ async fn add(context: Arc<Context>, request: Add) -> RpcResult<u32> {
     subsystem.add_namespace(options).await.map_err(|error| invalid(&error))
 }
 
-/// Takes the number of a namespace.
-fn take_nsid(params: &Params<'_>) -> Result<u32, ParamError> {
-    let nsid = params.required_u64("nsid", 1..=NAMESPACES_MAX.into())?;
-    Ok(u32::try_from(nsid).unwrap_or(NAMESPACES_MAX))
-}
+/// The number of a namespace.
+const NSID: Def = required("nsid", int(1, NAMESPACES_MAX as i128), "Number of the namespace.");
 
 struct Remove {
     subsystem: SubsystemName,
@@ -153,10 +174,10 @@ struct Remove {
 }
 
 impl Request for Remove {
-    const NAMES: &'static [&'static str] = &["nqn", "nsid", "tgt_name"];
+    const PARAMS: Defs = &[SUBSYSTEM, &[NSID]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        Ok(Self { subsystem: SubsystemName::take(params)?, nsid: take_nsid(params)? })
+        Ok(Self { subsystem: SubsystemName::take(params)?, nsid: params.required("nsid")? })
     }
 }
 
@@ -172,14 +193,16 @@ struct SetAnaGroup {
 }
 
 impl Request for SetAnaGroup {
-    const NAMES: &'static [&'static str] = &["nqn", "nsid", "anagrpid", "tgt_name"];
+    const PARAMS: Defs = &[
+        SUBSYSTEM,
+        &[NSID, required("anagrpid", int(1, NAMESPACES_MAX as i128), "The ANA group.")],
+    ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let group = params.required_u64("anagrpid", 1..=NAMESPACES_MAX.into())?;
         Ok(Self {
             subsystem: SubsystemName::take(params)?,
-            nsid: take_nsid(params)?,
-            group: u32::try_from(group).unwrap_or(NAMESPACES_MAX),
+            nsid: params.required("nsid")?,
+            group: params.required("anagrpid")?,
         })
     }
 }

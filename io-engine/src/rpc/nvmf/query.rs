@@ -14,8 +14,21 @@ use crate::rpc::{Context, Method};
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("nvmf_subsystem_get_controllers", get_controllers),
-        Method::new("nvmf_subsystem_get_qpairs", get_qpairs),
+        Method::new(
+            "nvmf_subsystem_get_controllers",
+            "Lists the hosts' controllers of a subsystem.",
+            get_controllers,
+        )
+        .answers("list: `cntlid`, `cntrltype`, `hostnqn`, `hostid`, `num_io_qpairs`"),
+        Method::new(
+            "nvmf_subsystem_get_qpairs",
+            "Lists the hosts' queues of a subsystem.",
+            get_qpairs,
+        )
+        .answers(
+            "list: `cntlid`, `qid`, `state`, `thread`, `hostnqn`, `listen_address`, \
+             `peer_address`",
+        ),
     ]
 }
 

@@ -6,20 +6,25 @@ use serde_json::{Value, json};
 use spdk_rs::env::Clock;
 use spdk_rs::nvmf::TransportKind;
 
-use super::TargetName;
+use super::{TGT_NAME, TargetName};
 use crate::rpc::errors::{self, RpcResult};
-use crate::rpc::params::{ParamError, Params, Request};
+use crate::rpc::params::{Defs, ParamError, Params, Request};
 use crate::rpc::thread::thread_name;
 use crate::rpc::{Context, Method};
 
 pub(super) fn methods() -> Vec<Method> {
-    vec![Method::new("nvmf_get_stats", get_stats)]
+    vec![Method::new("nvmf_get_stats", "Tells what the target has done.", get_stats).answers(
+        "`tick_rate`, `poll_groups`: one per reactor, `name`, `admin_qpairs` and `io_qpairs` \
+         since the start, `current_admin_qpairs`, `current_io_qpairs`, `pending_bdev_io`, \
+         `completed_nvme_io`, `transports`; ours: `commands`, `errors`, `num_read_ops`, \
+         `bytes_read`, `num_write_ops`, `bytes_written`, `memory_waits`",
+    )]
 }
 
 struct GetStats(TargetName);
 
 impl Request for GetStats {
-    const NAMES: &'static [&'static str] = &["tgt_name"];
+    const PARAMS: Defs = &[&[TGT_NAME]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         TargetName::take(params).map(Self)

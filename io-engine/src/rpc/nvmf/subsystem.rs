@@ -12,9 +12,10 @@ use spdk_rs::nvmf::subsystem::{
 use spdk_rs::nvmf::target::NvmfErrorKind;
 
 use super::namespace::to_hex;
-use super::{OfSubsystem, TargetName, address, internal, invalid};
+use super::{NQN, OfSubsystem, TGT_NAME, TargetName, address, internal, invalid};
 use crate::rpc::errors::{self, RpcResult, with_causes};
-use crate::rpc::params::{ParamError, Params, Request};
+use crate::rpc::params::def::{form, int, not_done, only, optional, required};
+use crate::rpc::params::{Defs, Kind, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
 
 /// Why sizes of commands without data have no limit.
@@ -22,9 +23,19 @@ const NO_LIMIT: &str = "the size of such commands is not limited";
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("nvmf_create_subsystem", create).in_config("nvmf"),
-        Method::new("nvmf_delete_subsystem", delete),
-        Method::new("nvmf_get_subsystems", get),
+        Method::new("nvmf_create_subsystem", "Creates a subsystem.", create).in_config("nvmf"),
+        Method::new(
+            "nvmf_delete_subsystem",
+            "Deletes a subsystem; it answers when its hosts are disconnected and its devices free.",
+            delete,
+        ),
+        Method::new("nvmf_get_subsystems", "Lists the subsystems.", get).answers(
+            "list, the discovery subsystem first: `nqn`, `subtype`, `listen_addresses`, \
+             `allow_any_host`, `hosts`; of others also `serial_number`, `model_number`, \
+             `max_namespaces`, `min_cntlid`, `max_cntlid`, `dmrsl`, `wzsl`, `passthrough`, \
+             `namespaces`: `nsid`, `bdev_name`, `name`, `nguid`, `eui64`, `uuid`, `anagrpid`; \
+             ours: `ana_reporting`, `ptpl_file`",
+        ),
     ]
 }
 
@@ -48,23 +59,38 @@ fn take_text(
 }
 
 impl Request for Create {
-    const NAMES: &'static [&'static str] = &[
-        "nqn",
-        "tgt_name",
-        "serial_number",
-        "model_number",
-        "max_namespaces",
-        "allow_any_host",
-        "ana_reporting",
-        "min_cntlid",
-        "max_cntlid",
-        "max_discard_size_kib",
-        "max_write_zeroes_size_kib",
-        "dmrsl",
-        "wzsl",
-        "passthrough",
-        "enable_nssr",
-    ];
+    const PARAMS: Defs = &[&[
+        required("nqn", NQN, "Name of the subsystem."),
+        optional(
+            "serial_number",
+            form("1 to 20 printable ASCII characters", "SPDK00000000000001"),
+            "Its serial number; zeroes when left out.",
+        ),
+        optional(
+            "model_number",
+            form("1 to 40 printable ASCII characters", "io-engine"),
+            "Its model number; the engine's name when left out.",
+        ),
+        optional(
+            "max_namespaces",
+            int(0, NAMESPACES_MAX as i128),
+            "The largest number of a namespace; 0 is the default.",
+        )
+        .or_int(NAMESPACES_DEFAULT as i64),
+        optional("allow_any_host", Kind::Bool, "Whether every host may connect.").or_bool(false),
+        optional("ana_reporting", Kind::Bool, "Whether hosts are told ANA states.").or_bool(false),
+        optional("min_cntlid", int(1, CNTLID_MAX as i128), "The least controller id.").or_int(1),
+        optional("max_cntlid", int(1, CNTLID_MAX as i128), "The largest controller id.")
+            .or_int(CNTLID_MAX as i64),
+        TGT_NAME,
+        not_done("admin_label", "subsystems have no label"),
+        only("max_discard_size_kib", "0", NO_LIMIT),
+        only("max_write_zeroes_size_kib", "0", NO_LIMIT),
+        only("dmrsl", "0", NO_LIMIT),
+        only("wzsl", "0", NO_LIMIT),
+        only("passthrough", "false", "the target answers commands itself"),
+        only("enable_nssr", "false", "a subsystem is not reset by a host"),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         let nqn: Nqn = params.required("nqn")?;
@@ -75,25 +101,17 @@ impl Request for Create {
         if let Some(model) = take_text(params, "model_number", 40)? {
             options.model = model;
         }
-        // 0 asks for the default.
-        let namespaces = params.optional_u32("max_namespaces", 0..=NAMESPACES_MAX)?;
+        let namespaces = Some(params.required("max_namespaces")?);
         options.max_namespaces = namespaces.filter(|&n| n > 0).unwrap_or(NAMESPACES_DEFAULT);
-        options.allow_any_host = params.optional("allow_any_host")?.unwrap_or(false);
-        options.ana_reporting = params.optional("ana_reporting")?.unwrap_or(false);
-        options.min_cntlid = params.optional_u16("min_cntlid", 1..=CNTLID_MAX)?.unwrap_or(1);
-        options.max_cntlid =
-            params.optional_u16("max_cntlid", 1..=CNTLID_MAX)?.unwrap_or(CNTLID_MAX);
+        options.allow_any_host = params.required("allow_any_host")?;
+        options.ana_reporting = params.required("ana_reporting")?;
+        options.min_cntlid = params.required("min_cntlid")?;
+        options.max_cntlid = params.required("max_cntlid")?;
         if options.max_cntlid < options.min_cntlid {
             let least = options.min_cntlid;
             let words = format!("Invalid cntlid range: it has to be at least min_cntlid, {least}");
             return Err(params.refuse("max_cntlid", words));
         }
-        for name in ["max_discard_size_kib", "max_write_zeroes_size_kib", "dmrsl", "wzsl"] {
-            params.only(name, &json!(0), NO_LIMIT)?;
-        }
-        let itself = "the target answers commands itself";
-        params.only("passthrough", &json!(false), itself)?;
-        params.only("enable_nssr", &json!(false), "a subsystem is not reset by a host")?;
         Ok(Self { target: TargetName::take(params)?, options })
     }
 }
@@ -132,7 +150,8 @@ struct Get {
 }
 
 impl Request for Get {
-    const NAMES: &'static [&'static str] = &["nqn", "tgt_name"];
+    const PARAMS: Defs =
+        &[&[optional("nqn", Kind::Text, "Only the subsystem with this name."), TGT_NAME]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         Ok(Self { nqn: params.optional("nqn")?, target: TargetName::take(params)? })

@@ -10,18 +10,23 @@ use spdk_rs::nvmf::TransportKind;
 use spdk_rs::nvmf::target::{NvmfErrorKind, Target, Transport};
 use spdk_rs::nvmf::tcp::{TcpOptions, TcpTransport};
 
-use super::address::{TRANSPORTS, take_trtype};
-use super::{TargetName, internal};
+use super::address::{TRANSPORTS, TRTYPE};
+use super::{TGT_NAME, TargetName, internal};
 use crate::rpc::errors::{self, RpcResult};
-use crate::rpc::params::{ParamError, Params, Request};
+use crate::rpc::params::def::{choice_any_case, int, not_done, only, optional, words};
+use crate::rpc::params::{Def, Defs, Kind, ParamError, Params, Request};
 use crate::rpc::{Context, Method};
 
 /// I/O queues of a controller at the most: queue 0 is the admin queue.
-const IO_QPAIRS_MAX: u16 = 65_534;
+const IO_QPAIRS_MAX: i128 = 65_534;
 /// Entries of the admin queue, the same for every transport.
 const AQ_DEPTH: u32 = 32;
 /// The longest time in milliseconds: a day.
-const MS_MAX: u32 = 86_400_000;
+const MS_MAX: i128 = 86_400_000;
+/// Why nothing is hidden from hosts.
+const HIDDEN: &str = "what the devices can do is what hosts are told";
+/// Why caches of buffers have no size.
+const CACHES: &str = "every reactor has caches of its own for buffers";
 /// Why there is no option of RDMA.
 const NO_RDMA: &str = "it is an option of RDMA, and there is TCP only";
 /// Why there is no option of vfio-user.
@@ -29,8 +34,11 @@ const NO_VFIO_USER: &str = "it is an option of vfio-user, and there is TCP only"
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
-        Method::new("nvmf_create_transport", create).in_config("nvmf"),
-        Method::new("nvmf_get_transports", get),
+        Method::new("nvmf_create_transport", "Creates the transport.", create).in_config("nvmf"),
+        Method::new("nvmf_get_transports", "Lists the transports.", get).answers(
+            "list with the parameters of `nvmf_create_transport`; ours: `connections`, \
+             `connections_accepted`, `connections_terminated`",
+        ),
     ]
 }
 
@@ -42,108 +50,109 @@ struct Create {
 }
 
 impl Request for Create {
-    const NAMES: &'static [&'static str] = &[
-        "trtype",
-        "tgt_name",
-        "max_queue_depth",
-        "max_io_qpairs_per_ctrlr",
-        "in_capsule_data_size",
-        "max_io_size",
-        "io_unit_size",
-        "max_aq_depth",
-        "num_shared_buffers",
-        "buf_cache_size",
-        "dif_insert_or_strip",
-        "abort_timeout_sec",
-        "association_timeout",
-        "c2h_success",
-        "sock_priority",
-        "zcopy",
-        "control_msg_num",
-        "acceptor_poll_rate",
-        "ack_timeout",
-        "disable_command_passthru",
-        "kas",
-        "min_kato",
-        "masked_oncs",
-        "masked_fuses",
-        "max_srq_depth",
-        "no_srq",
-        "no_wr_batching",
-        "acceptor_backlog",
-        "data_wr_pool_size",
-        "disable_mappable_bar0",
-        "disable_adaptive_irq",
-        "disable_shadow_doorbells",
-        "disable_compare",
-    ];
+    const PARAMS: Defs = &[&[TRTYPE, TGT_NAME], OPTIONS, NOTHING];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let TransportKind::Tcp = take_trtype(params)?;
-        refuse_the_rest(params)?;
         Ok(Self {
             target: TargetName::take(params)?,
             options: take_options(params)?,
-            io_qpairs_max: params.optional_u16("max_io_qpairs_per_ctrlr", 1..=IO_QPAIRS_MAX)?,
-            association_timeout_ms: params.optional_u32("association_timeout", 0..=MS_MAX)?,
+            io_qpairs_max: params.optional("max_io_qpairs_per_ctrlr")?,
+            association_timeout_ms: params.optional("association_timeout")?,
         })
     }
 }
 
+/// What a transport is created with.
+const OPTIONS: &[Def] = &[
+    optional("max_queue_depth", int(2, 16_384), "Entries of a queue.").or_int(128),
+    optional(
+        "max_io_qpairs_per_ctrlr",
+        int(1, IO_QPAIRS_MAX),
+        "I/O queues of a controller (127); the same for all transports.",
+    ),
+    optional(
+        "in_capsule_data_size",
+        int(0, 131_072),
+        "Bytes of data that a command may bring with it, a multiple of 16.",
+    )
+    .or_int(4096),
+    optional("max_io_size", int(4096, 1 << 20), "Bytes of an I/O, a power of two.").or_int(131_072),
+    optional(
+        "io_unit_size",
+        int(4096, 1 << 20),
+        "Bytes of a buffer, a multiple of 4096; 131072 or `max_io_size` when left out.",
+    ),
+    optional("num_shared_buffers", int(1, u32::MAX as i128), "Buffers of a reactor.").or_int(511),
+    optional("c2h_success", Kind::Bool, "Whether data may carry the success.").or_bool(true),
+    optional("sock_priority", int(0, 6), "Priority of the sockets.").or_int(0),
+    optional("zcopy", Kind::Bool, "Whether data leave from the device's buffer.").or_bool(true),
+    optional(
+        "ack_timeout",
+        int(0, MS_MAX),
+        "How long a peer may not acknowledge, in milliseconds; 0 is the kernel's own.",
+    )
+    .or_int(0),
+    optional(
+        "disable_command_passthru",
+        Kind::Bool,
+        "Commands of a vendor are not passed on to a device, whatever it says.",
+    )
+    .or_bool(true),
+    optional(
+        "association_timeout",
+        int(0, MS_MAX),
+        "How long a controller outlives its connection, in milliseconds (120000); the same for \
+         all transports.",
+    ),
+];
+
 /// SPDK's parameters that ask for what the engine does not do: the value that asks for nothing,
 /// and why there is no other.
-fn refuse_the_rest(params: &Params<'_>) -> Result<(), ParamError> {
-    params.only("max_aq_depth", &json!(AQ_DEPTH), "an admin queue has as many entries")?;
-    params.not_done("buf_cache_size", "every reactor has caches of its own for buffers")?;
-    params.only("dif_insert_or_strip", &json!(false), "blocks carry no metadata")?;
-    params.not_done("abort_timeout_sec", "an abort does not wait: it is answered at once")?;
-    params.not_done("control_msg_num", "what controls a connection needs no buffers of a pool")?;
-    params.not_done("acceptor_poll_rate", "connections are not polled for: they are told of")?;
-    let itself = "commands of a vendor are never passed on to a device";
-    params.only("disable_command_passthru", &json!(true), itself)?;
-    params.not_done("kas", "the granularity of keep-alive is fixed")?;
-    params.only("min_kato", &json!(0), "a host may choose any keep-alive time-out")?;
-    let hidden = "what the devices can do is what hosts are told";
-    params.only("masked_oncs", &json!([]), hidden)?;
-    params.only("masked_fuses", &json!([]), hidden)?;
-    params.not_done("max_srq_depth", NO_RDMA)?;
-    params.not_done("no_srq", NO_RDMA)?;
-    params.not_done("no_wr_batching", NO_RDMA)?;
-    params.not_done("acceptor_backlog", NO_RDMA)?;
-    params.not_done("data_wr_pool_size", NO_RDMA)?;
-    params.not_done("disable_mappable_bar0", NO_VFIO_USER)?;
-    params.not_done("disable_adaptive_irq", NO_VFIO_USER)?;
-    params.not_done("disable_shadow_doorbells", NO_VFIO_USER)?;
-    params.not_done("disable_compare", NO_VFIO_USER)
-}
+const NOTHING: &[Def] = &[
+    only("max_aq_depth", "32", "an admin queue has as many entries"),
+    not_done("buf_cache_size", CACHES),
+    only("dif_insert_or_strip", "false", "blocks carry no metadata"),
+    not_done("abort_timeout_sec", "an abort does not wait: it is answered at once"),
+    not_done("control_msg_num", "what controls a connection needs no buffers of a pool"),
+    not_done("acceptor_poll_rate", "connections are not polled for: they are told of"),
+    not_done("kas", "the granularity of keep-alive is fixed"),
+    only("min_kato", "0", "a host may choose any keep-alive time-out"),
+    only("masked_oncs", "[]", HIDDEN),
+    only("masked_fuses", "[]", HIDDEN),
+    not_done("max_srq_depth", NO_RDMA),
+    not_done("num_cqe", NO_RDMA),
+    not_done("iobuf_small_cache_size", CACHES),
+    not_done("iobuf_large_cache_size", CACHES),
+    only("no_srq", "false", NO_RDMA),
+    only("no_wr_batching", "false", NO_RDMA),
+    not_done("acceptor_backlog", NO_RDMA),
+    not_done("data_wr_pool_size", NO_RDMA),
+    only("disable_mappable_bar0", "false", NO_VFIO_USER),
+    only("disable_adaptive_irq", "false", NO_VFIO_USER),
+    only("disable_shadow_doorbells", "false", NO_VFIO_USER),
+    only("disable_compare", "false", NO_VFIO_USER),
+];
 
 fn take_options(params: &Params<'_>) -> Result<TcpOptions, ParamError> {
-    let mut options = TcpOptions::default();
-    let number = |name| params.optional_u32(name, 0..=u32::MAX);
-    if let Some(depth) = number("max_queue_depth")? {
-        options.queue_depth_max = depth;
-    }
-    if let Some(bytes) = number("in_capsule_data_size")? {
-        options.in_capsule_bytes = bytes;
-    }
-    if let Some(bytes) = number("max_io_size")? {
-        options.io_bytes_max = bytes;
-        // The unit is never more than the whole.
-        options.io_unit_bytes = options.io_unit_bytes.min(bytes);
-    }
-    if let Some(bytes) = number("io_unit_size")? {
-        options.io_unit_bytes = bytes;
-    }
-    if let Some(count) = number("num_shared_buffers")? {
-        options.shared_buffers = count;
-    }
-    options.c2h_success = params.optional("c2h_success")?.unwrap_or(options.c2h_success);
-    options.zcopy = params.optional("zcopy")?.unwrap_or(options.zcopy);
-    if let Some(priority) = number("sock_priority")? {
-        options.sock_priority = u8::try_from(priority).unwrap_or(u8::MAX);
-    }
-    let ack_ms = params.optional_u32("ack_timeout", 0..=MS_MAX)?.filter(|&ms| ms > 0);
-    options.ack_timeout = ack_ms.map(|ms| Duration::from_millis(ms.into()));
+    // SPDK's tools always say something, and the engine does the same in either case.
+    let _: bool = params.required("disable_command_passthru")?;
+    let io_bytes_max = params.required("max_io_size")?;
+    let defaults = TcpOptions::default();
+    // The unit is never more than the whole.
+    let unit = defaults.io_unit_bytes.min(io_bytes_max);
+    let ack_ms: u64 = params.required("ack_timeout")?;
+    let options = TcpOptions {
+        queue_depth_max: params.required("max_queue_depth")?,
+        in_capsule_bytes: params.required("in_capsule_data_size")?,
+        io_bytes_max,
+        io_unit_bytes: params.optional("io_unit_size")?.unwrap_or(unit),
+        shared_buffers: params.required("num_shared_buffers")?,
+        c2h_success: params.required("c2h_success")?,
+        zcopy: params.required("zcopy")?,
+        sock_priority: params.required("sock_priority")?,
+        ack_timeout: (ack_ms > 0).then(|| Duration::from_millis(ack_ms)),
+        ..defaults
+    };
     options.check().map_err(|error| {
         let words = format!("allowed is {}", error.allowed);
         params.refuse(error.name, words)
@@ -195,10 +204,13 @@ struct Get {
 }
 
 impl Request for Get {
-    const NAMES: &'static [&'static str] = &["trtype", "tgt_name"];
+    const PARAMS: Defs = &[&[
+        optional("trtype", choice_any_case(&words(&TRANSPORTS)), "Only this transport."),
+        TGT_NAME,
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        let kind = params.optional_choice("trtype", &TRANSPORTS, true)?;
+        let kind = params.optional_choice("trtype", &TRANSPORTS)?;
         Ok(Self { kind, target: TargetName::take(params)? })
     }
 }

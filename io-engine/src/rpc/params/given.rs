@@ -11,7 +11,25 @@ use super::quote;
 
 /// The members of a `params` object as they were given, in order and without duplicates.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Given(pub(super) Vec<(String, Value)>);
+pub struct Given(Vec<(String, Value)>);
+
+impl Given {
+    /// The members of an object; none of any other value.
+    pub(super) fn of_object(value: &Value) -> Self {
+        let members = value.as_object().into_iter().flatten();
+        Self(members.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// The names, in the order in which they were given.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The value of a name.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+}
 
 impl<'de> Deserialize<'de> for Given {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

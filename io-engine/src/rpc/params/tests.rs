@@ -1,8 +1,11 @@
 //! What is read, and what refusals say.
 
-use super::*;
 use serde::Deserialize as _;
 use serde_json::json;
+use uuid::Uuid;
+
+use super::def::{choice_any_case, int, not_done, only, optional, required, words};
+use super::*;
 
 #[derive(Debug, PartialEq)]
 struct Sample {
@@ -14,16 +17,26 @@ struct Sample {
 }
 
 impl Request for Sample {
-    const NAMES: &'static [&'static str] = &["name", "blocks", "uuid", "size", "on", "md_size"];
+    const PARAMS: Defs = &[
+        &[
+            required("name", Kind::Name, "Name."),
+            required("blocks", int(1, 100), "Size in blocks."),
+            optional("uuid", Kind::Uuid, "UUID."),
+        ],
+        &[
+            optional("size", Kind::OneOf(&[512, 4096]), "Size of a block in bytes."),
+            optional("on", Kind::Bool, "Whether it is on.").or_bool(false),
+            only("md_size", "0", "there is no metadata"),
+        ],
+    ];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        params.only("md_size", &json!(0), "there is no metadata")?;
         Ok(Self {
             name: params.required::<Name>("name")?.0,
-            blocks: params.required_u64("blocks", 1..=100)?,
+            blocks: params.required("blocks")?,
             uuid: params.optional("uuid")?,
-            size: params.optional_one_of("size", &[512, 4096])?,
-            on: params.optional("on")?.unwrap_or(false),
+            size: params.optional("size")?,
+            on: params.required("on")?,
         })
     }
 }
@@ -92,17 +105,27 @@ struct Outer {
     inner: Option<Sample>,
     far: Option<i64>,
     word: Option<u8>,
+    list: Vec<u64>,
 }
 
+const WORDS: [(&str, u8); 2] = [("One", 1), ("Two", 2)];
+const SMALL: Kind = int(0, 9);
+
 impl Request for Outer {
-    const NAMES: &'static [&'static str] = &["inner", "far", "word", "key"];
+    const PARAMS: Defs = &[&[
+        optional("inner", Kind::Object(Sample::PARAMS), "A sample."),
+        optional("far", int(-1, 7), "A number."),
+        optional("word", choice_any_case(&words(&WORDS)), "A word."),
+        optional("list", Kind::List { item: &SMALL, min: 1, max: 3 }, "Some numbers."),
+        not_done("key", "there is no lock"),
+    ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        params.not_done("key", "there is no lock")?;
         Ok(Self {
             inner: params.optional_object("inner")?,
-            far: params.optional_i64("far", -1..=7)?,
-            word: params.optional_choice("word", &[("One", 1), ("Two", 2)], true)?,
+            far: params.optional("far")?,
+            word: params.optional_choice("word", &WORDS)?,
+            list: params.optional("list")?.unwrap_or_default(),
         })
     }
 }
@@ -113,10 +136,10 @@ fn objects_have_parameters_of_their_own() {
         let given: Given = serde_json::from_str(text).map_err(|error| error.to_string())?;
         read(&given).map_err(|error| error.to_string())
     };
-    let full = r#"{"inner": {"name": "a", "blocks": 2}, "far": -1, "word": "tWO"}"#;
+    let full = r#"{"inner": {"name": "a", "blocks": 2}, "far": -1, "word": "tWO", "list": [3]}"#;
     let full = outer(full).expect("full");
     assert_eq!(full.inner.expect("inner").blocks, 2);
-    assert_eq!((full.far, full.word), (Some(-1), Some(2)));
+    assert_eq!((full.far, full.word, full.list), (Some(-1), Some(2), vec![3]));
     for (text, words) in [
         (r#"{"inner": 5}"#, "`inner` cannot be 5: it has to be an object of name, blocks"),
         (r#"{"inner": {}}"#, "in `inner`: parameter `name` is missing"),
@@ -127,6 +150,9 @@ fn objects_have_parameters_of_their_own() {
         (r#"{"far": -2}"#, "`far` cannot be -2: it has to be a whole number from -1 to 7"),
         (r#"{"far": 8}"#, "`far` cannot be 8"),
         (r#"{"word": "Three"}"#, "`word` cannot be \"Three\": it has to be one of One, Two"),
+        (r#"{"list": []}"#, "`list` cannot be []: it has to be a list of 1 to 3, each a whole"),
+        (r#"{"list": [1, 2, 3, 4]}"#, "a list of 1 to 3"),
+        (r#"{"list": [1, 10]}"#, "`list` cannot be 10: it has to be a whole number from 0 to 9"),
         (r#"{"word": 1}"#, "`word` cannot be 1"),
         (r#"{"key": "secret"}"#, "`key` is not supported: there is no lock; leave it out"),
     ] {

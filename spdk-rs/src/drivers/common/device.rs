@@ -84,6 +84,8 @@ pub(in crate::drivers) struct FileDevice {
     read_only: bool,
     /// Whether the block size was given and not found out.
     block_len_given: bool,
+    /// Whether the page cache is bypassed, when that was said.
+    direct_given: Option<bool>,
     /// Why the page cache is used, when nobody asked for it.
     direct_refusal: Option<String>,
     /// Whether requests use registered buffers, once a channel was opened.
@@ -166,6 +168,7 @@ impl FileDevice {
             block_len,
             read_only: options.read_only,
             block_len_given: options.block_len.is_some(),
+            direct_given: options.direct,
             direct_refusal,
             fixed_buffers: OnceLock::new(),
             iopoll_refusal: OnceLock::new(),
@@ -265,6 +268,7 @@ impl FileDevice {
             "readonly": self.read_only,
             "fallocate": info.supports_punch_hole,
             "direct": info.direct,
+            "direct_override": self.direct_given,
             "direct_refusal": self.direct_refusal,
             "filesystem": filesystem,
             "discard": info.supports_discard,

@@ -1,5 +1,4 @@
 //! I/O that is done by the controllers' admin queues, which may be on another reactor.
-#![allow(unsafe_code, reason = "copies between an I/O's memory and a buffer of another core")]
 
 use std::rc::Rc;
 
@@ -9,8 +8,8 @@ use super::controller::Controller;
 use super::core::NvmeCore;
 use crate::NvmeStatus;
 use crate::bdev::BdevIo;
+use crate::env::DmaBuf;
 use crate::env::iovec::total_len;
-use crate::env::{DmaBuf, IoVec};
 use crate::nvme::controller::queue::CommandEnd;
 use crate::nvme::spec::{DataDirection, Sqe, opcode};
 
@@ -33,7 +32,7 @@ pub(super) fn passthrough(channel: &Rc<ChannelCore>, io: BdevIo) {
             return io.complete(NvmeStatus::NOT_READY);
         };
         if sqe.direction() == DataDirection::HostToController {
-            copy_out(io.iovs(), made.as_mut_slice());
+            io.copy_out(0, made.as_mut_slice());
         } else {
             made.fill(0);
         }
@@ -46,7 +45,7 @@ pub(super) fn passthrough(channel: &Rc<ChannelCore>, io: BdevIo) {
             && sqe.direction() == DataDirection::ControllerToHost
             && end.status.is_success()
         {
-            copy_in(buf.as_slice(), io.iovs());
+            io.copy_in(0, buf.as_slice());
         }
         io.set_result(end.result);
         io.complete(end.status);
@@ -93,22 +92,4 @@ pub(super) fn reset(channel: &Rc<ChannelCore>, io: BdevIo) {
         }
         io.complete(status);
     });
-}
-
-fn copy_out(iovs: &[IoVec], mut to: &mut [u8]) {
-    for iov in iovs {
-        let (here, rest) = to.split_at_mut(iov.len().min(to.len()));
-        // SAFETY: the I/O owns the memory that its table names, and the buffer is another one.
-        unsafe { std::ptr::copy_nonoverlapping(iov.base(), here.as_mut_ptr(), here.len()) };
-        to = rest;
-    }
-}
-
-fn copy_in(mut from: &[u8], iovs: &[IoVec]) {
-    for iov in iovs {
-        let (here, rest) = from.split_at(iov.len().min(from.len()));
-        // SAFETY: as in `copy_out`.
-        unsafe { std::ptr::copy_nonoverlapping(here.as_ptr(), iov.base(), here.len()) };
-        from = rest;
-    }
 }

@@ -139,6 +139,10 @@ pub struct DiscoveryInfo {
     pub name: String,
     /// The discovery controller.
     pub trid: TransportId,
+    /// How its controller and what it names are connected.
+    pub options: ControllerOptions,
+    /// The names of the controllers that it attached.
+    pub attached: Vec<String>,
     /// The subsystems it named last.
     pub entries: Vec<Discovered>,
     /// Why it is not connected, in words.

@@ -88,6 +88,10 @@ fn check_second(
     group: &super::driver::Group,
 ) -> Result<(), NvmeError> {
     let taken = |why| Err(NvmeError::Taken { name: name.to_owned(), why });
+    let local = |trid: &TransportId| trid.pci_address().is_some();
+    if local(trid) || group.controllers.iter().any(|other| local(&other.trid)) {
+        return taken("a PCIe controller is the only path of its name");
+    }
     if options.multipath == MultipathMode::Disable || group.mode == MultipathMode::Disable {
         return taken("further paths are switched off (multipath)");
     }

@@ -344,9 +344,11 @@ impl ChannelCore {
     }
 }
 
-/// Whether the controller has a volatile cache.
+/// Whether a flush is sent: unless the controller has no volatile cache. One on this machine is
+/// always asked: it costs next to nothing, and what it says of its cache need not be believed.
 fn has_cache(path: &ChannelPath) -> bool {
-    path.info.as_ref().is_none_or(|info| info.identify.vwc & vwc::PRESENT != 0)
+    let cached = |info: &Arc<LinkInfo>| info.identify.vwc & vwc::PRESENT != 0;
+    path.info.as_ref().is_none_or(|info| info.pcie.is_some() || cached(info))
 }
 
 impl CommandOwner for ChannelCore {

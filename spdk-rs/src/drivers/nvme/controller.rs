@@ -12,6 +12,7 @@ use super::api::{ControllerState, PathInfo};
 use crate::env::cpu::CoreId;
 use crate::nvme::TransportId;
 use crate::nvme::controller::ControllerOptions;
+use crate::nvme::controller::inject::Rule;
 use crate::nvme::controller::link::LinkInfo;
 use crate::reactor::ReactorHandle;
 
@@ -29,6 +30,19 @@ pub(super) struct Controller {
     /// Counts associations: what began in an earlier one is void.
     association: AtomicU64,
     inner: Inner,
+}
+
+/// A change of the errors that are injected.
+pub(super) enum RuleChange {
+    /// One more.
+    Add(Arc<Rule>),
+    /// Those of an opcode end.
+    Remove {
+        /// Of the admin queue.
+        admin: bool,
+        /// The opcode.
+        opcode: u8,
+    },
 }
 
 /// Who has an I/O queue.
@@ -54,6 +68,8 @@ struct Facts {
     reconnects: u64,
     /// I/O that waits for it fails instead of waiting on.
     io_fails: bool,
+    /// Errors that are injected into its commands.
+    rules: Vec<Arc<Rule>>,
 }
 
 impl Controller {
@@ -78,6 +94,23 @@ impl Controller {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Facts> {
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The errors that are injected into commands of its admin queue, or of its I/O queues.
+    pub(super) fn rules(&self, admin: bool) -> Vec<Arc<Rule>> {
+        let of_queue = |rule: &&Arc<Rule>| rule.error.admin == admin;
+        self.lock().rules.iter().filter(of_queue).cloned().collect()
+    }
+
+    /// Adds one, or removes those of an opcode.
+    pub(super) fn change_rules(&self, change: &RuleChange) {
+        let rules = &mut self.lock().rules;
+        match *change {
+            RuleChange::Add(ref rule) => rules.push(Arc::clone(rule)),
+            RuleChange::Remove { admin, opcode } => {
+                rules.retain(|rule| rule.error.admin != admin || rule.error.opcode != opcode);
+            }
+        }
     }
 
     /// The state.

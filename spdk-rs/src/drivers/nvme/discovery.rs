@@ -56,10 +56,16 @@ impl Following {
     }
 
     pub(super) fn info(&self) -> DiscoveryInfo {
+        let state = self.lock();
+        let (attached, entries) =
+            (state.attached.values().cloned().collect(), state.entries.clone());
+        drop(state);
         DiscoveryInfo {
             name: self.name.clone(),
             trid: self.controller.trid.clone(),
-            entries: self.lock().entries.clone(),
+            options: self.options.controller.clone(),
+            attached,
+            entries,
             trouble: self.controller.trouble(),
         }
     }

@@ -54,7 +54,17 @@ pub(super) fn make(head: &Arc<Head>, info: &LinkInfo, namespace: &Namespace) -> 
 /// The namespace's own name, or one made of the subsystem's and its number.
 fn unique(info: &LinkInfo, namespace: &Namespace) -> Uuid {
     namespace.ids.as_uuid().unwrap_or_else(|| {
-        let name = format!("{}/{}", info.trid.subnqn, namespace.nsid);
+        let subsystem = match info.pcie {
+            // A controller on this machine has the name that it gives itself, old ones none.
+            Some(_) => format!(
+                "{}:{}:{}",
+                info.identify.subnqn().unwrap_or_default(),
+                String::from_utf8_lossy(text::padded(&info.identify.mn)),
+                String::from_utf8_lossy(text::padded(&info.identify.sn)),
+            ),
+            None => info.trid.subnqn.clone(),
+        };
+        let name = format!("{subsystem}/{}", namespace.nsid);
         Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
     })
 }

@@ -18,7 +18,7 @@ use super::core::{NvmeCore, on_all};
 use super::discovery::Following;
 use super::disk;
 use super::head::{Head, Path};
-use crate::bdev::{Bdev, Registry};
+use crate::bdev::{Bdev, DeviceEvent, Registry};
 use crate::nvme::controller::logs::AnaStates;
 use crate::nvme::controller::scan::Namespace;
 use crate::reactor::{Reactor, ReactorHandle};
@@ -263,6 +263,22 @@ impl Shared {
             }
         })
         .await;
+    }
+
+    /// Tells the listeners of every namespace that a controller leads to; `event` makes it from
+    /// the number of paths that are connected and the number of all.
+    pub(super) fn tell(
+        &self,
+        controller: &Controller,
+        event: impl Fn(usize, usize) -> DeviceEvent,
+    ) {
+        for member in self.members(&controller.name).into_values() {
+            let (paths, _) = member.head.paths();
+            if paths.iter().any(|path| path.controller.id == controller.id) {
+                let up = |path: &&Path| path.controller.state() == ControllerState::Enabled;
+                member.bdev.notify(&event(paths.iter().filter(up).count(), paths.len()));
+            }
+        }
     }
 
     /// A discovery controller's log page has changed.

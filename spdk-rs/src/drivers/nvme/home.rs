@@ -13,6 +13,7 @@ use super::api::ControllerState;
 use super::controller::Controller;
 use super::core::{NvmeCore, on_all};
 use super::driver::Shared;
+use crate::bdev::DeviceEvent;
 use crate::nvme::controller::LinkError;
 use crate::nvme::controller::link::{Link, LinkKind, Step};
 use crate::nvme::controller::logs::AnaStates;
@@ -143,10 +144,12 @@ impl Home {
             // What was said of the association before comes too late.
             self.signal.take(Events::QUEUE_LOST | Events::RESET);
             self.controller.connected(link.info());
+            link.inject(self.controller.rules(true));
             match self.bring_up(&link).await {
                 Ok(names) => {
-                    if let Some(first) = first.take() {
-                        let _ = first.send(Ok(names));
+                    match first.take() {
+                        Some(first) => drop(first.send(Ok(names))),
+                        None => self.tell_back(),
                     }
                     self.answer_resets(&Ok(()));
                     self.serve(&link).await;
@@ -169,6 +172,22 @@ impl Home {
         for stop in self.stops.take() {
             let _ = stop.send(());
         }
+    }
+
+    /// Tells of a controller that is reached again.
+    fn tell_back(&self) {
+        self.shared.tell(&self.controller, |connected, paths| match connected {
+            0 | 1 => DeviceEvent::Reconnected,
+            _ => DeviceEvent::PathRestored { connected, paths },
+        });
+    }
+
+    /// Tells of a controller that is lost.
+    fn tell_lost(&self) {
+        self.shared.tell(&self.controller, |connected, paths| match connected {
+            0 => DeviceEvent::Reconnecting,
+            _ => DeviceEvent::PathFailed { connected, paths },
+        });
     }
 
     fn answer_resets(&self, answer: &Result<(), String>) {
@@ -254,6 +273,10 @@ impl Home {
         let name = &self.controller.name;
         tracing::error!(controller = name, "an NVMe controller is given up; its I/O fails");
         self.controller.set_state(ControllerState::Failed);
+        self.shared.tell(&self.controller, |connected, paths| match connected {
+            0 => DeviceEvent::Unreachable,
+            _ => DeviceEvent::PathFailed { connected, paths },
+        });
         let why = self.controller.trouble().unwrap_or_else(|| "it cannot be reached".to_owned());
         self.answer_resets(&Err(why));
         self.tell_channels().await;
@@ -329,6 +352,9 @@ impl Home {
                 return;
             }
             if events.intersects(Events::RESET | Events::QUEUE_LOST) || link.is_closed() {
+                if link.is_closed() {
+                    self.shared.tell(&self.controller, |_, _| DeviceEvent::AdminQueueFailed);
+                }
                 self.controller.set_trouble("the connection was lost or reset");
                 return;
             }
@@ -374,6 +400,8 @@ impl Home {
             self.drain().await;
         } else {
             self.controller.set_state(ControllerState::Resetting);
+            self.tell_lost();
+            link.halt().await;
         }
         // All at once: what a core sent through another one's queue ends with that.
         let ended = self.shared.reactors.iter().map(|reactor| {

@@ -28,6 +28,7 @@ mod fused;
 mod guests;
 mod head;
 mod home;
+mod inject;
 mod queue;
 mod retry;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::core::NvmeCore;
 use super::forward::{Batch, ForwardPair};
 use super::home;
 use crate::nvme::controller::TimeoutAction;
+use crate::nvme::controller::inject::wrapped;
 use crate::nvme::controller::link::LinkInfo;
 use crate::nvme::controller::queue::{QueueListener, QueuePair};
 use crate::nvme::controller::signal::Events;
@@ -44,7 +45,10 @@ pub(super) struct IoQueue {
     reactor: Rc<Reactor>,
     controller: Arc<Controller>,
     state: Cell<QueueState>,
+    /// The queue pair, with the errors that are injected into its commands.
     pair: RefCell<Option<Rc<dyn QueuePair>>>,
+    /// The same without.
+    bare: RefCell<Option<Rc<dyn QueuePair>>>,
     /// The queue's number and its association's; number 0 stands for another core's queue.
     id: Cell<(u16, u64)>,
     /// Commands of other cores that wait for room.
@@ -92,6 +96,7 @@ impl IoQueue {
             controller: Arc::clone(controller),
             state: Cell::new(QueueState::Down),
             pair: RefCell::default(),
+            bare: RefCell::default(),
             id: Cell::default(),
             guests: RefCell::default(),
             guests_watched: Cell::new(false),
@@ -176,10 +181,20 @@ impl IoQueue {
             return false;
         }
         self.id.set(id);
-        *self.pair.borrow_mut() = Some(pair);
+        *self.bare.borrow_mut() = Some(pair);
+        self.inject();
         self.state.set(QueueState::Up);
         self.tell_channels();
         true
+    }
+
+    /// Takes over the errors that are injected into the controller's commands. What goes through
+    /// another core's queue gets them there.
+    pub(super) fn inject(&self) {
+        let own = self.id.get().0 != 0;
+        let rules = if own { self.controller.rules(false) } else { Vec::new() };
+        let bare = self.bare.borrow().as_ref().map(|bare| wrapped(bare, &self.reactor, rules));
+        *self.pair.borrow_mut() = bare;
     }
 
     /// The controller grants no queue for this core: its commands go through another core's.
@@ -242,6 +257,7 @@ impl IoQueue {
         }
         tracing::info!(controller = self.controller.name, qid = id.0, why, "an I/O queue ended");
         *self.pair.borrow_mut() = None;
+        *self.bare.borrow_mut() = None;
         self.state.set(QueueState::Down);
         for waiter in self.ended.take() {
             let _ = waiter.send(());

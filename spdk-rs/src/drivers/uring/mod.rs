@@ -61,12 +61,15 @@ pub fn create(options: &UringOptions) -> Result<Arc<Bdev>, FileBdevError> {
     }
     let iopoll = iopoll && device.is_direct();
     let info = device.bdev_info(&options.file, NAMES);
-    Ok(Bdev::new(info, Box::new(Uring { device, iopoll })))
+    let iopoll_given = options.iopoll;
+    Ok(Bdev::new(info, Box::new(Uring { device, iopoll, iopoll_given })))
 }
 
 struct Uring {
     device: Arc<FileDevice>,
     iopoll: bool,
+    /// Whether to poll, when that was said.
+    iopoll_given: Option<bool>,
 }
 
 impl BdevOps for Uring {
@@ -83,6 +86,7 @@ impl BdevOps for Uring {
         let mut facts = self.device.describe();
         let refusal = self.device.iopoll_refusal.get();
         facts.insert("iopoll".to_owned(), (self.iopoll && refusal.is_none()).into());
+        facts.insert("iopoll_override".to_owned(), self.iopoll_given.into());
         facts.insert("iopoll_refusal".to_owned(), refusal.cloned().into());
         facts.insert("fixed_buffers".to_owned(), self.device.fixed_buffers.get().copied().into());
         serde_json::json!({ "uring": facts })

@@ -67,6 +67,12 @@ pub enum LinkError {
     /// The controller reports a fatal error.
     #[error("the controller reports a fatal error (CSTS.CFS)")]
     Fatal,
+    /// The PCI function of the controller cannot be used.
+    #[error("{why}")]
+    Device {
+        /// Which, and why.
+        why: String,
+    },
     /// There is no memory for the data.
     #[error("no buffer memory")]
     Memory(#[from] crate::env::MemoryError),

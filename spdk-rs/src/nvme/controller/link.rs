@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::channel::oneshot;
@@ -16,13 +16,15 @@ use zerocopy::FromBytes;
 use super::admin::Awaited;
 use super::error::LinkError;
 use super::events;
+use super::inject::{Rule, wrapped};
 use super::options::ControllerOptions;
 use super::queue::{QueueListener, QueuePair};
 use super::setup::{Setup, configuration};
 use super::signal::{Events, Signal};
-use super::transport::{self, QueueParameters};
+use super::transport::{self, AdminQueue, QueueParameters};
 use crate::env::DmaBuf;
 use crate::nvme::TransportId;
+use crate::nvme::pcie::{self, PcieController};
 use crate::nvme::spec::fabrics::Property;
 use crate::nvme::spec::identify::{IdentifyController, IdentifyControllerNvm};
 use crate::nvme::spec::register::{Cap, Vs, offset};
@@ -34,6 +36,10 @@ const ADMIN_IN_CAPSULE_MAX: u32 = 8192;
 
 /// What commands of the set-up are given at the least, however short the options' time is.
 const SETUP_LIMIT_MIN: Duration = Duration::from_millis(100);
+
+/// What a controller on this machine is given to shut down, whatever it says of itself.
+const SHUTDOWN_LIMIT_MIN: Duration = Duration::from_secs(5);
+const SHUTDOWN_LIMIT_MAX: Duration = Duration::from_secs(60);
 
 /// Where the way to a working controller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,12 +86,22 @@ pub(crate) struct LinkInfo {
     pub(crate) io_queue_entries: u16,
     pub(crate) trid: TransportId,
     pub(crate) options: Arc<ControllerOptions>,
+    /// The controller, when it is on this machine and for as long as the association lasts.
+    pub(crate) pcie: Option<Weak<PcieController>>,
 }
 
 impl LinkInfo {
     /// Bytes that one command transfers at the most.
     pub(crate) fn transfer_max(&self) -> u64 {
-        self.identify.data_transfer_max_bytes(self.cap.mpsmin()).unwrap_or(u64::MAX)
+        let told = self.identify.data_transfer_max_bytes(self.cap.mpsmin()).unwrap_or(u64::MAX);
+        if self.pcie.is_some() { told.min(pcie::TRANSFER_MAX) } else { told }
+    }
+
+    /// How long a controller may take to get ready for the loss of power: what it says of itself,
+    /// and not less than it needs to say so.
+    fn shutdown_limit(&self) -> Duration {
+        let told = Duration::from_micros(self.identify.rtd3e.get().into());
+        told.clamp(SHUTDOWN_LIMIT_MIN, SHUTDOWN_LIMIT_MAX)
     }
 
     /// Whether it reports asymmetric access.
@@ -102,11 +118,15 @@ impl LinkInfo {
 /// One association with a controller.
 pub(crate) struct Link {
     reactor: Rc<Reactor>,
-    queue: Rc<dyn QueuePair>,
+    /// The queue pair, and the same with the errors that are injected into its commands.
+    bare: Rc<dyn QueuePair>,
+    queue: RefCell<Rc<dyn QueuePair>>,
     awaited: Rc<Awaited>,
     signal: Rc<Signal>,
     end: Rc<AdminEnd>,
     info: Arc<LinkInfo>,
+    /// The controller, when it is on this machine.
+    pcie: Option<Arc<PcieController>>,
     /// Admin commands take this long at the most.
     limit: Option<Duration>,
 }
@@ -162,21 +182,24 @@ impl Link {
             timeout: options.connect_timeout(),
         };
         let listener: Rc<dyn QueueListener> = Rc::<AdminEnd>::clone(&end);
-        let queue = transport::connect(reactor, trid, &parameters, listener).await?;
+        let connected = transport::connect_admin(reactor, trid, options, &parameters, listener);
+        let AdminQueue { queue, pcie } = connected.await?;
         let mut guard = CloseGuard(Some(Rc::clone(&queue)));
         let awaited = Rc::default();
         let limit = options.connect_timeout().max(SETUP_LIMIT_MIN);
-        let setup = Setup { reactor, trid, options, queue, awaited, limit };
+        let setup = Setup { reactor, trid, options, queue, pcie, awaited, limit };
         let info = setup.run(kind, step).await?;
         guard.0 = None;
         let limit = Some(options.timeout_admin_us).filter(|&us| us != 0);
         let link = Rc::new(Self {
             reactor: Rc::clone(reactor),
-            queue: setup.queue,
+            queue: RefCell::new(Rc::clone(&setup.queue)),
+            bare: setup.queue,
             awaited: setup.awaited,
             signal: Rc::clone(signal),
             end,
             info: Arc::new(info),
+            pcie: setup.pcie,
             limit: limit.map(Duration::from_micros),
         });
         step.set(Step::Working);
@@ -230,18 +253,28 @@ impl Link {
         what: &'static str,
     ) -> Result<(u64, Option<DmaBuf>), LinkError> {
         let limit = self.limit;
-        let answer = self.awaited.execute_within(&self.queue, sqe, buf, limit, what).await?;
+        let queue = self.queue();
+        let answer = self.awaited.execute_within(&queue, sqe, buf, limit, what).await?;
         answer.ok().map_err(|status| LinkError::Refused { what, status })
+    }
+
+    /// Injects errors into admin commands from now on; those before end.
+    pub(crate) fn inject(&self, rules: Vec<Arc<Rule>>) {
+        *self.queue.borrow_mut() = wrapped(&self.bare, &self.reactor, rules);
+    }
+
+    fn queue(&self) -> Rc<dyn QueuePair> {
+        Rc::clone(&self.queue.borrow())
     }
 
     /// What an endless command needs, without the association.
     pub(super) fn parts(&self) -> (Rc<Awaited>, Rc<dyn QueuePair>) {
-        (Rc::clone(&self.awaited), Rc::clone(&self.queue))
+        (Rc::clone(&self.awaited), self.queue())
     }
 
     /// Sends a command as it is, with the answer as it is.
     pub(crate) async fn passthrough(&self, sqe: Sqe, buf: Option<DmaBuf>) -> super::admin::Answer {
-        self.awaited.execute(&self.queue, sqe, buf).await
+        self.awaited.execute(&self.queue(), sqe, buf).await
     }
 
     /// Asks for the abort of a command of a queue; whether the controller aborted it.
@@ -254,24 +287,37 @@ impl Link {
 
     /// Ends the association in order: the controller is told, as far as it listens.
     pub(crate) async fn shut_down(&self) {
+        if let Some(controller) = &self.pcie {
+            controller.shut_down(&self.reactor, self.info.shutdown_limit()).await;
+            return self.close("shut down");
+        }
         let cc = configuration(self.info.cap)
             .with_en(true)
             .with_shn(crate::nvme::spec::register::shn::NORMAL);
         let sqe = Property::set(offset::CC, false, cc.0.into());
         let limit = Some(Duration::from_secs(1));
-        let _ = self.awaited.execute_within(&self.queue, sqe, None, limit, "shutdown").await;
+        let _ = self.awaited.execute_within(&self.bare, sqe, None, limit, "shutdown").await;
         self.close("shut down");
+    }
+
+    /// Stops a controller on this machine, so that the queues of all cores can end without asking
+    /// it; on fabrics they end by themselves.
+    pub(crate) async fn halt(&self) {
+        if let Some(controller) = &self.pcie {
+            controller.halt().await;
+        }
     }
 
     /// Ends the association at once.
     pub(crate) fn close(&self, why: &str) {
-        self.queue.close(why);
+        self.bare.close(why);
     }
 
     /// Tells the controller at half its time that the host is there.
     fn keep_alive(self: &Rc<Self>) {
         let kato = Duration::from_millis(self.info.options.keep_alive_timeout_ms.into());
-        if kato.is_zero() {
+        // A controller on this machine sees that it has a host.
+        if kato.is_zero() || self.pcie.is_some() {
             return;
         }
         let link = Rc::downgrade(self);
@@ -280,9 +326,9 @@ impl Link {
                 sleep(kato / 2).await;
                 let Some(link) = link.upgrade() else { return };
                 let sqe = Sqe::new(opcode::admin::KEEP_ALIVE, 0);
-                let awaited = &link.awaited;
+                let (awaited, queue) = link.parts();
                 let kept =
-                    awaited.execute_within(&link.queue, sqe, None, Some(kato), "keep alive").await;
+                    awaited.execute_within(&queue, sqe, None, Some(kato), "keep alive").await;
                 if kept.is_err() {
                     return;
                 }
@@ -293,7 +339,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.queue.close("nobody uses the controller any more");
+        self.bare.close("nobody uses the controller any more");
     }
 }
 

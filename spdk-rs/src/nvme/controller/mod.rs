@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod cid;
 mod error;
 mod events;
+pub(crate) mod inject;
 pub(crate) mod link;
 pub(crate) mod logs;
 mod options;
@@ -15,6 +16,7 @@ pub(crate) mod signal;
 pub(crate) mod transport;
 
 pub use error::LinkError;
+pub use inject::ErrorInjection;
 pub use logs::Discovered;
 pub use options::{ControllerOptions, OptionsError, TimeoutAction};
 pub use scan::UniqueIds;

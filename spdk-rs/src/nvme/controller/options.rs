@@ -68,6 +68,8 @@ pub struct ControllerOptions {
     /// Seconds after which I/O fails while the controller cannot be reached; 0 for not before it is
     /// given up.
     pub fast_io_fail_timeout_sec: u32,
+    /// Use a PCIe controller without an IOMMU: it can then overwrite all memory of the machine.
+    pub allow_noiommu: bool,
 }
 
 impl ControllerOptions {
@@ -91,6 +93,7 @@ impl ControllerOptions {
             ctrlr_loss_timeout_sec: 0,
             reconnect_delay_sec: 0,
             fast_io_fail_timeout_sec: 0,
+            allow_noiommu: false,
         }
     }
 

@@ -15,6 +15,7 @@ use super::options::ControllerOptions;
 use super::queue::QueuePair;
 use crate::env::DmaBuf;
 use crate::nvme::TransportId;
+use crate::nvme::pcie::PcieController;
 use crate::nvme::spec::fabrics::{
     Connect, ConnectAttributes, ConnectData, ConnectSuccess, Property,
 };
@@ -38,6 +39,8 @@ pub(super) struct Setup<'a> {
     pub(super) trid: &'a TransportId,
     pub(super) options: &'a Arc<ControllerOptions>,
     pub(super) queue: Rc<dyn QueuePair>,
+    /// The controller on this machine, which is enabled already.
+    pub(super) pcie: Option<Arc<PcieController>>,
     pub(super) awaited: Rc<Awaited>,
     pub(super) limit: Duration,
 }
@@ -48,6 +51,44 @@ impl Setup<'_> {
         kind: LinkKind,
         step: &Cell<Step>,
     ) -> Result<LinkInfo, LinkError> {
+        let (connected, cap, vs) = match &self.pcie {
+            Some(controller) => (None, controller.cap(), controller.vs()),
+            None => self.enable(step).await?,
+        };
+        step.set(Step::Identify);
+        let identify: IdentifyController =
+            self.identify(Sqe::identify(cns::CONTROLLER, 0, 0), "identify controller").await?;
+        let cntlid = connected.unwrap_or(identify.cntlid.get());
+        if connected.is_some() {
+            check_identity(&identify, cntlid, kind)?;
+        }
+        let nvm = self.identify_nvm(&identify, vs, kind).await?;
+        let mut io_queues = 0;
+        if kind == LinkKind::Io {
+            step.set(Step::Queues);
+            io_queues = self.number_of_queues().await?;
+        }
+        step.set(Step::Events);
+        self.configure_events(&identify).await?;
+        let io_queue_entries = self.options.io_queue_size.min(cap.mqes().saturating_add(1)).max(2);
+        let (trid, options) = (self.trid.clone(), Arc::clone(self.options));
+        let pcie = self.pcie.as_ref().map(Arc::downgrade);
+        Ok(LinkInfo {
+            cntlid,
+            cap,
+            vs,
+            identify,
+            nvm,
+            io_queues,
+            io_queue_entries,
+            trid,
+            options,
+            pcie,
+        })
+    }
+
+    /// Connects a controller on fabrics and enables it: its identifier and what it can.
+    async fn enable(&self, step: &Cell<Step>) -> Result<(Option<u16>, Cap, Vs), LinkError> {
         let kato = self.options.keep_alive_timeout_ms;
         let data = (self.trid, &**self.options, ANY_CONTROLLER);
         let entries = self.options.admin_queue_size;
@@ -60,21 +101,7 @@ impl Setup<'_> {
         self.command(cc, None, "enable").await?;
         step.set(Step::Ready);
         self.ready(cap).await?;
-        step.set(Step::Identify);
-        let identify: IdentifyController =
-            self.identify(Sqe::identify(cns::CONTROLLER, 0, 0), "identify controller").await?;
-        check_identity(&identify, cntlid, kind)?;
-        let nvm = self.identify_nvm(&identify, vs, kind).await?;
-        let mut io_queues = 0;
-        if kind == LinkKind::Io {
-            step.set(Step::Queues);
-            io_queues = self.number_of_queues().await?;
-        }
-        step.set(Step::Events);
-        self.configure_events(&identify).await?;
-        let io_queue_entries = self.options.io_queue_size.min(cap.mqes().saturating_add(1)).max(2);
-        let (trid, options) = (self.trid.clone(), Arc::clone(self.options));
-        Ok(LinkInfo { cntlid, cap, vs, identify, nvm, io_queues, io_queue_entries, trid, options })
+        Ok((Some(cntlid), cap, vs))
     }
 
     async fn command(
@@ -147,7 +174,8 @@ impl Setup<'_> {
     }
 
     async fn number_of_queues(&self) -> Result<u16, LinkError> {
-        let wanted = self.options.num_io_queues;
+        let most = self.pcie.as_ref().map_or(u16::MAX, |controller| controller.io_queues_max());
+        let wanted = self.options.num_io_queues.min(most);
         let both = NumberOfQueues(0).with_submission(wanted - 1).with_completion(wanted - 1);
         let mut sqe = Sqe::new(opcode::admin::SET_FEATURES, 0);
         sqe.cdw10.set(SetFeaturesCdw10(0).with_fid(fid::NUMBER_OF_QUEUES).0);

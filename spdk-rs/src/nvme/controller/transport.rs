@@ -1,13 +1,16 @@
 //! From a transport identifier to a connected queue pair.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::admin::Awaited;
 use super::error::LinkError;
 use super::link::LinkInfo;
+use super::options::ControllerOptions;
 use super::queue::{QueueListener, QueuePair};
-use super::setup::connect_command;
+use super::setup::{configuration, connect_command};
+use crate::nvme::pcie::{self, PcieController};
 use crate::nvme::tcp::host;
 use crate::nvme::{TransportId, TransportType};
 use crate::reactor::Reactor;
@@ -27,15 +30,32 @@ pub(crate) struct QueueParameters {
     pub(crate) timeout: Duration,
 }
 
-/// Connects a queue pair, as far as the transport goes; Fabrics Connect is the first command.
-pub(super) async fn connect(
+/// An admin queue as far as the transport goes.
+pub(super) struct AdminQueue {
+    pub(super) queue: Rc<dyn QueuePair>,
+    /// The controller, when it is on this machine: it is enabled then. On fabrics the Connect
+    /// command comes first.
+    pub(super) pcie: Option<Arc<PcieController>>,
+}
+
+/// Connects an admin queue.
+pub(super) async fn connect_admin(
     reactor: &Rc<Reactor>,
     trid: &TransportId,
+    options: &ControllerOptions,
     parameters: &QueueParameters,
     listener: Rc<dyn QueueListener>,
-) -> Result<Rc<dyn QueuePair>, LinkError> {
+) -> Result<AdminQueue, LinkError> {
     match trid.trtype {
-        TransportType::Tcp => host::connect(reactor, trid, parameters, listener).await,
+        TransportType::Tcp => {
+            let queue = host::connect(reactor, trid, parameters, listener).await?;
+            Ok(AdminQueue { queue, pcie: None })
+        }
+        TransportType::Pcie(address) => {
+            let made = pcie::connect_admin(reactor, address, options, configuration, listener);
+            let (queue, controller) = made.await?;
+            Ok(AdminQueue { queue, pcie: Some(controller) })
+        }
     }
 }
 
@@ -46,6 +66,11 @@ pub(crate) async fn connect_io_queue(
     qid: u16,
     listener: Rc<dyn QueueListener>,
 ) -> Result<Rc<dyn QueuePair>, LinkError> {
+    if let Some(controller) = &info.pcie {
+        let gone = LinkError::Closed { what: "create I/O queue" };
+        let controller = controller.upgrade().ok_or(gone)?;
+        return pcie::connect_io(reactor, &controller, info, qid, listener).await;
+    }
     let options = &*info.options;
     let in_capsule = info.identify.in_capsule_data_bytes();
     let parameters = QueueParameters {
@@ -55,7 +80,7 @@ pub(crate) async fn connect_io_queue(
         data_digest: options.ddgst,
         timeout: options.connect_timeout(),
     };
-    let queue = connect(reactor, &info.trid, &parameters, listener).await?;
+    let queue = host::connect(reactor, &info.trid, &parameters, listener).await?;
     let awaited: Rc<Awaited> = Rc::default();
     let data = (&info.trid, options, info.cntlid);
     let limit = options.connect_timeout();

@@ -21,9 +21,12 @@ pub(in crate::nvmf) struct BdevChange {
 pub(super) fn listener_of(subsystem: &Arc<Subsystem>, nsid: u32) -> EventListener {
     let subsystem = Arc::downgrade(subsystem);
     Arc::new(move |bdev, event| {
+        if !matches!(event, DeviceEvent::Removed | DeviceEvent::Resized { .. }) {
+            return;
+        }
         let Some(subsystem) = subsystem.upgrade() else { return };
         if let Some(target) = subsystem.target() {
-            let (bdev, event) = (bdev.id(), *event);
+            let (bdev, event) = (bdev.id(), event.clone());
             target.report(Change::Device(BdevChange { subsystem, nsid, bdev, event }));
         }
     })
@@ -48,6 +51,8 @@ impl BdevChange {
                 tracing::info!(nqn = %subsystem.nqn(), nsid, before, now, "namespace resized");
                 subsystem.notify(Notice::NamespaceChanged(nsid), |_| true).await;
             }
+            // Nothing that hosts are told of.
+            _ => {}
         }
     }
 }

@@ -214,6 +214,9 @@ fn run(options: &Options, profile: Option<Profile>, budget: Budget) -> bool {
 }
 
 fn words(totals: Totals) -> String {
-    let Totals { runs, cuts, double_cuts, refused } = totals;
-    format!("{runs} scenarios, {cuts} cuts survived ({double_cuts} double), {refused} refused")
+    let Totals { runs, cuts, double_cuts, refused, full } = totals;
+    format!(
+        "{runs} scenarios, {cuts} cuts survived ({double_cuts} double), {refused} imports refused, \
+         {full} operations without room"
+    )
 }

@@ -67,7 +67,7 @@ pub fn since(start: u64) -> Duration {
 pub fn search(search: &Search, progress: &(dyn Fn(Totals) + Sync)) -> Result<Totals, Box<Caught>> {
     let started = Clock::Real.ticks();
     let (next, stop) = (AtomicU64::new(search.seeds.start), AtomicBool::new(false));
-    let sums: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+    let sums: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
     let work = || -> Option<(u64, Box<Finding>)> {
         let memory = match memory() {
             Ok(memory) => memory,
@@ -109,14 +109,15 @@ fn simulator_finding(failure: Failure) -> Box<Finding> {
     Box::new(Finding { failure, segment: 0, cuts: Vec::new() })
 }
 
-fn add(sums: &[AtomicU64; 4], totals: Totals) -> Totals {
-    let [runs, cuts, double_cuts, refused] = sums;
+fn add(sums: &[AtomicU64; 5], totals: Totals) -> Totals {
+    let [runs, cuts, double_cuts, refused, full] = sums;
     let sum = |sum: &AtomicU64, more| sum.fetch_add(more, Ordering::Relaxed) + more;
     Totals {
         runs: sum(runs, totals.runs),
         cuts: sum(cuts, totals.cuts),
         double_cuts: sum(double_cuts, totals.double_cuts),
         refused: sum(refused, totals.refused),
+        full: sum(full, totals.full),
     }
 }
 

@@ -7,7 +7,7 @@ use spdk_rs::NvmeStatus;
 use super::content::Content;
 use super::explain::{Candidate, Effect, Moment, Unexplained, explain};
 use super::failure::{Failure, Rule};
-use super::history::{DataOp, Entry, History, Instance, InstanceId, NEVER, Names, Outcome};
+use super::history::{DataOp, Entry, History, InstanceId, NEVER, Names, Outcome};
 use crate::plan::Name;
 
 /// A volume or snapshot as it was found.
@@ -154,9 +154,6 @@ impl History {
             contents.push(content.ok());
         }
         let instance = &self.instances[entry.instance.0];
-        if self.shrinks_in_parts {
-            forget_cut_off(instance, guesses, &mut contents);
-        }
         if let Some((since, fixed)) = &instance.fixed
             && *since < moment
         {
@@ -273,19 +270,6 @@ impl History {
         let untouched = !ops.iter().any(|op| op.succeeded && op.ended < since);
         (untouched && initial == content)
             || ops.iter().any(|op| writes(op, block, content) && !hidden(op.ended))
-    }
-}
-
-/// Allows zeroes in blocks that a change of size was about to cut off.
-fn forget_cut_off(instance: &Instance, guesses: &[Guess], contents: &mut [Option<Content>]) {
-    let undone = |op: &&DataOp| op.meta.is_some_and(|meta| guesses.contains(&(meta, false)));
-    for &(first, count) in instance.ops.iter().filter(undone).flat_map(|op| &op.ranges) {
-        for block in first..first + count {
-            let place = usize::try_from(block).ok().and_then(|at| contents.get_mut(at));
-            if let Some(found) = place.filter(|found| **found == Some(Content::Zero)) {
-                *found = None;
-            }
-        }
     }
 }
 

@@ -151,24 +151,21 @@ pub struct History {
     pub names: Names,
     /// Changes of names, one after the other.
     pub metas: Vec<Meta>,
-    /// A change of size that a cut meets may have emptied some of what it cuts off, before the
-    /// size changes.
-    pub shrinks_in_parts: bool,
     next_op: u64,
 }
 
 impl History {
     /// A run that begins with nothing.
     #[must_use]
-    pub fn new(shrinks_in_parts: bool) -> Self {
-        Self { shrinks_in_parts, next_op: 1, ..Self::default() }
+    pub fn new() -> Self {
+        Self { next_op: 1, ..Self::default() }
     }
 
     /// A run that begins with what was found. The numbers of operations go on from those of the
     /// run before, so that no block can be taken for another.
     #[must_use]
     pub fn following(&self, found: impl Iterator<Item = (Name, bool, Vec<Content>)>) -> Self {
-        let mut next = Self { next_op: self.next_op, ..Self::new(self.shrinks_in_parts) };
+        let mut next = Self { next_op: self.next_op, ..Self::new() };
         for (name, snapshot, initial) in found {
             let blocks = initial.len() as u64;
             let fixed = snapshot.then(|| (0, initial.clone()));

@@ -21,6 +21,8 @@ pub enum Profile {
 
 /// The longest write in blocks.
 const WRITE_MAX: u64 = 8;
+/// Of so many scenarios, one is in a store that is nearly full.
+const TIGHT_EVERY: u64 = 8;
 /// The largest volume in blocks.
 const VOLUME_MAX: u64 = 48;
 
@@ -75,13 +77,19 @@ fn shape(rng: &mut Rng) -> Shape {
         io_bytes_max: [4096, 16 << 10, 1 << 20][rng.index(3)],
         ..DeviceOptions::default()
     };
-    Shape {
+    let shape = Shape {
         device,
         size_bytes: [8, 8, 12, 16][rng.index(4)] << 20,
         journal_blocks: [16, 24, 32, 64][rng.index(4)],
         depth: [1, 2, 4, 8][rng.index(4)],
-        tight: false,
+        tight: None,
+    };
+    if !rng.one_in(TIGHT_EVERY) {
+        return shape;
     }
+    // What is not journal has to be filled before, and looked at after each cut.
+    let tight = Some(rng.between(0, 24));
+    Shape { size_bytes: 8 << 20, journal_blocks: [64, 256, 512][rng.index(3)], tight, ..shape }
 }
 
 /// One or two kinds of faults, rare enough for most of a run to be good.

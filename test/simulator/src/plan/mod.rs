@@ -85,8 +85,9 @@ pub struct Shape {
     pub journal_blocks: u64,
     /// Operations that run at a time.
     pub depth: usize,
-    /// Whether the space can run out.
-    pub tight: bool,
+    /// So many blocks are left for the operations, beside what the store keeps for itself; none when
+    /// there is space for everything.
+    pub tight: Option<u64>,
 }
 
 impl Default for Shape {
@@ -96,7 +97,7 @@ impl Default for Shape {
             size_bytes: 8 << 20,
             journal_blocks: 32,
             depth: 4,
-            tight: false,
+            tight: None,
         }
     }
 }

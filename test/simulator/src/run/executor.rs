@@ -37,6 +37,8 @@ pub struct Executor {
     history: RefCell<History>,
     failure: RefCell<Option<Failure>>,
     running: Cell<usize>,
+    /// Operations that found no room.
+    full: Cell<u64>,
     busy: RefCell<HashMap<InstanceId, usize>>,
     /// A change of names is under way; operations on these names wait for its end.
     changing: Cell<bool>,
@@ -73,6 +75,7 @@ impl Executor {
             history: RefCell::new(history),
             failure: RefCell::new(None),
             running: Cell::new(0),
+            full: Cell::new(0),
             busy: RefCell::default(),
             changing: Cell::new(false),
             locked: RefCell::default(),
@@ -94,6 +97,11 @@ impl Executor {
     /// What clients have seen so far.
     pub fn history(&self) -> History {
         self.history.borrow().clone()
+    }
+
+    /// How many operations found no room.
+    pub fn found_full(&self) -> u64 {
+        self.full.get()
     }
 
     fn memory(&self) -> &Memory {
@@ -254,7 +262,10 @@ impl Executor {
 
     /// Whether an operation may have ended so.
     fn judge(&self, what: &str, status: NvmeStatus) {
-        let full = self.tight && status == NvmeStatus::CAPACITY_EXCEEDED;
+        // What gives space back or takes none is possible however full the store is.
+        let takes = matches!(what, "a write" | "a transaction");
+        let full = self.tight && takes && status == NvmeStatus::CAPACITY_EXCEEDED;
+        self.full.set(self.full.get() + u64::from(full));
         if !status.is_success() && !full && !self.any_injected(|_| true) {
             let text = format!("{what} ended with \"{status}\" and nothing was injected");
             self.object(Failure::new(Rule::Status, text));

@@ -6,8 +6,8 @@ use spdk_rs::bdev::{BdevDesc, IoHandle, OpenMode};
 use spdk_rs::env::Memory;
 use spdk_rs::reactor::Reactor;
 
-use super::observe;
 use super::reactor::{run, simulator};
+use super::{ballast, observe};
 use crate::device::driver::{self, Control, DeviceOptions};
 use crate::device::image::Image;
 use crate::device::recording::Recording;
@@ -120,6 +120,7 @@ async fn delete_all(store: &Rc<dyn Store>) -> Result<(), Failure> {
             }
         }
     }
+    ballast::delete(store).await?;
     let left: Vec<String> = there().map(|name| name.to_string()).collect();
     if !left.is_empty() {
         return Err(Failure::new(Rule::Names, format!("{left:?} cannot be deleted")));

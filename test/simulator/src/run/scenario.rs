@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use spdk_rs::env::Memory;
 
+use super::ballast;
 use super::executor::Executor;
 use super::observe;
 use super::reactor::run;
@@ -68,6 +69,8 @@ pub struct Totals {
     pub double_cuts: u64,
     /// Imports that were refused after the device had lied.
     pub refused: u64,
+    /// Operations that found no room.
+    pub full: u64,
 }
 
 impl Totals {
@@ -77,6 +80,7 @@ impl Totals {
         self.cuts += other.cuts;
         self.double_cuts += other.double_cuts;
         self.refused += other.refused;
+        self.full += other.full;
     }
 }
 
@@ -113,6 +117,8 @@ pub struct Ran {
     pub remaining_bytes: u64,
     /// Whether the device has lied.
     pub lied: bool,
+    /// Operations that found no room.
+    pub full: u64,
     /// What went wrong without a cut.
     pub failure: Option<Failure>,
 }
@@ -154,7 +160,7 @@ pub fn run_segment(
         };
         let store = opened.map_err(|error| Failure::new(Rule::Import, error.to_string()))?;
         let history = match &start {
-            None => History::new(kind.shrinks_in_parts()),
+            None => History::new(),
             Some(start) => {
                 let again = observe::everything(reactor.memory(), &store).await?;
                 if again != start.observed {
@@ -164,8 +170,13 @@ pub fn run_segment(
                 start.history.following(known(&again, &start.names).into_iter())
             }
         };
-        let (open_at, remaining_bytes) = (control.events(), store.remaining_bytes());
-        let limits = (shape.depth, shape.tight);
+        let remaining_bytes = store.remaining_bytes();
+        let tight = shape.tight.filter(|_| kind.can_be_filled());
+        if let (None, Some(left)) = (&start, tight) {
+            ballast::fill(reactor.memory(), &store, left).await?;
+        }
+        let open_at = control.events();
+        let limits = (shape.depth, tight.is_some());
         let pair = (handle, control.clone());
         let executor = Executor::new(reactor, kind, pair, limits, history);
         executor.open(store);
@@ -174,7 +185,8 @@ pub fn run_segment(
         let lied =
             FaultKind::ALL.into_iter().any(|kind| !kind.is_honest() && control.injected(kind) > 0);
         let (history, recording) = (executor.history(), control.take_recording());
-        Ok(Ran { history, recording, open_at, remaining_bytes, lied, failure: result.err() })
+        let (full, failure) = (executor.found_full(), result.err());
+        Ok(Ran { history, recording, open_at, remaining_bytes, lied, full, failure })
     })
 }
 
@@ -270,6 +282,7 @@ pub fn run_scenario(
         if let Some(failure) = ran.failure.clone() {
             return Err(at(failure));
         }
+        running.totals.full += ran.full;
         if segment == 0 {
             running.empty_remaining_bytes = ran.remaining_bytes;
         }

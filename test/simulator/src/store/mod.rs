@@ -61,9 +61,8 @@ pub struct StoreOptions {
 pub trait StoreKind: Send + Sync {
     /// Its name in messages.
     fn name(&self) -> &str;
-    /// Whether a change to a smaller size that a cut meets may have emptied some of what it cuts
-    /// off, before the size changes.
-    fn shrinks_in_parts(&self) -> bool {
+    /// Whether a scenario may begin with a store that is nearly full.
+    fn can_be_filled(&self) -> bool {
         false
     }
     /// Makes an empty store on a device.

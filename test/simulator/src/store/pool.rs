@@ -43,7 +43,7 @@ impl StoreKind for PoolKind {
         "pool"
     }
 
-    fn shrinks_in_parts(&self) -> bool {
+    fn can_be_filled(&self) -> bool {
         true
     }
 

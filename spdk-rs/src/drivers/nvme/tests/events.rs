@@ -1,4 +1,5 @@
 //! Namespaces that come, go and change; discovery.
+#![expect(clippy::disallowed_types, reason = "a listener may be called on any thread")]
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -79,5 +80,38 @@ fn a_discovery_controller_is_followed() {
     let driver = Arc::clone(&host.driver);
     host.reactor.block_on(async move { driver.stop_discovery("disc").await }).unwrap();
     assert!(host.driver.controllers(None).is_empty() && host.driver.discoveries().is_empty());
+    host.finish();
+}
+
+/// The events of a namespace's device, as words.
+fn listen(handle: &IoHandle) -> (Arc<BdevDesc>, Arc<std::sync::Mutex<Vec<String>>>) {
+    let events: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+    let told = Arc::clone(&events);
+    let listener: crate::bdev::EventListener =
+        Arc::new(move |_, event| told.lock().unwrap().push(format!("{event:?}")));
+    let desc = BdevDesc::open(handle.bdev(), OpenMode::Read, "listener", Some(listener));
+    (desc.unwrap(), events)
+}
+
+#[test]
+fn a_lost_connection_and_the_next_one_are_told_of() {
+    let (mut target, host) = (FakeTarget::start(), Host::new());
+    let mut options = options();
+    options.controller.ctrlr_loss_timeout_sec = 1;
+    options.controller.reconnect_delay_sec = 1;
+    let handle = host.attach(&target, options);
+    let (open, events) = listen(&handle);
+    target.shared.fault(Fault::Close { executed: false });
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    host.until("it is back", || events.lock().unwrap().iter().any(|event| event == "Reconnected"));
+    let seen = std::mem::take(&mut *events.lock().unwrap());
+    assert_eq!(seen.iter().filter(|event| *event == "Reconnecting").count(), 1, "{seen:?}");
+    assert_eq!(seen.last().map(String::as_str), Some("Reconnected"), "{seen:?}");
+    target.stop();
+    host.until("it is given up", || {
+        events.lock().unwrap().iter().any(|event| event == "Unreachable")
+    });
+    assert!(events.lock().unwrap().iter().any(|event| event == "AdminQueueFailed"));
+    drop((handle, open));
     host.finish();
 }

@@ -3,7 +3,9 @@
 mod events;
 mod faults;
 mod forward;
+mod inject;
 mod paths;
+mod pcie;
 mod target;
 mod wrong_data;
 

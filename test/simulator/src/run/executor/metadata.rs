@@ -127,11 +127,14 @@ impl Executor {
 
     fn judge_change(&self, op: &Op, error: &StoreError) {
         let expected = match error.cause {
-            Cause::NoSpace => self.tight,
+            // A deletion needs no space, however full the store is.
+            Cause::NoSpace => self.tight && !matches!(op, Op::Delete(_)),
             // A snapshot with clones, and a volume that is no clone.
             Cause::Refused => matches!(op, Op::Delete(_) | Op::Decouple(_)),
             Cause::Device => false,
         };
+        let full = expected && error.cause == Cause::NoSpace;
+        self.full.set(self.full.get() + u64::from(full));
         if !expected && !self.any_injected(|_| true) {
             let text = format!("{op:?} failed and nothing was injected: {error}");
             self.object(Failure::new(Rule::Status, text));

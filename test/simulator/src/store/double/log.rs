@@ -66,7 +66,7 @@ fn words(bytes: &[u8], count: usize) -> Vec<u64> {
     bytes.chunks_exact(8).take(count).map(word).collect()
 }
 
-fn buffer(device: &IoHandle, blocks: u64) -> StoreResult<DmaBuf> {
+pub(super) fn buffer(device: &IoHandle, blocks: u64) -> StoreResult<DmaBuf> {
     let buf = device.dma_malloc(to_usize(blocks) * BLOCK_BYTES);
     let mut buf = buf.map_err(|error| StoreError::new(Cause::Device, error.to_string()))?;
     buf.fill(0);

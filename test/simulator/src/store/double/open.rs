@@ -176,6 +176,13 @@ impl Opened {
             written.map_err(|status| self.stop(device("a checkpoint was not written", status)))?;
             (tail, number) = (tail + blocks, number + 1);
         }
+        if tail < place.blocks {
+            // A checkpoint of the same generation that a cut ended may have left records here.
+            let end = log::buffer(&self.device, 1)?;
+            let status = log::write(&self.device, place.first + tail, end).await.status;
+            let written = status.ok();
+            written.map_err(|status| self.stop(device("the log's end was not written", status)))?;
+        }
         if !self.has(Bug::SuperblockTooEarly) {
             self.flush_device().await?;
         }

@@ -1,0 +1,113 @@
+//! The model's I/O commands.
+
+use zerocopy::byteorder::little_endian::U16;
+
+use super::{BLOCK, BLOCKS, Fault, Model, State};
+use crate::NvmeStatus;
+use crate::nvme::spec::opcode::nvm;
+use crate::nvme::spec::register::{Csts, offset};
+use crate::nvme::spec::{Cqe, Sqe};
+
+impl Model {
+    pub(super) fn io(&self, state: &mut State, qid: u16, sqe: &Sqe) {
+        let cid = sqe.cid.get();
+        *state.seen.commands.entry(sqe.opcode).or_default() += 1;
+        let of_io = |f: &Fault| {
+            !matches!(
+                f,
+                Fault::NeverReady
+                    | Fault::FatalAtStart
+                    | Fault::StaysReady
+                    | Fault::Deaf(_)
+                    | Fault::Fails(..)
+            )
+        };
+        let fault = Self::take(state, of_io);
+        match fault {
+            Some(Fault::Hold) => return state.held.push((qid, cid)),
+            Some(Fault::Fatal) => {
+                state.dead = true;
+                return self
+                    .registers
+                    .write32(offset::CSTS as usize, Csts(0).with_rdy(true).with_cfs(true).0);
+            }
+            Some(Fault::Gone) => {
+                state.dead = true;
+                for register in (0..0x1000).step_by(4) {
+                    self.registers.write32(register, u32::MAX);
+                }
+                return;
+            }
+            _ => {}
+        }
+        let status = self.execute(state, sqe);
+        let Some(sq) = state.sqs.get(&qid) else { return };
+        let mut cqe = Cqe::new(cid, sq.head, status, 0);
+        cqe.sqid.set(qid);
+        let cqid = sq.cqid;
+        match fault {
+            Some(Fault::Lose) => return state.held.push((qid, cid)),
+            Some(Fault::BogusCid) => cqe.cid.set(cid ^ 0x8000),
+            Some(Fault::BogusHead) => cqe.sqhd = U16::new(60_000),
+            Some(Fault::BogusQueue) => cqe.sqid.set(qid + 1),
+            Some(Fault::Garbage) => {
+                cqe = zerocopy::FromBytes::read_from_bytes(&[0xff; 16]).unwrap();
+            }
+            Some(Fault::Twice) => self.post(state, cqid, cqe),
+            _ => {}
+        }
+        self.post(state, cqid, cqe);
+    }
+
+    fn execute(&self, state: &mut State, sqe: &Sqe) -> NvmeStatus {
+        match sqe.opcode {
+            nvm::FLUSH => return NvmeStatus::SUCCESS,
+            nvm::DATASET_MANAGEMENT => return self.deallocate(state, sqe),
+            _ => {}
+        }
+        let first = usize::try_from(sqe.cdw10_11()).unwrap();
+        let blocks = usize::try_from(sqe.cdw12.get() & 0xffff).unwrap() + 1;
+        if first + blocks > BLOCKS {
+            return NvmeStatus::LBA_OUT_OF_RANGE;
+        }
+        let range = first * BLOCK..(first + blocks) * BLOCK;
+        let len = range.len();
+        match sqe.opcode {
+            nvm::READ => {
+                let data = state.disk[range].to_vec();
+                self.deliver(state, sqe, &data);
+            }
+            nvm::WRITE => {
+                if sqe.cdw12.get() >> 30 & 1 == 1 {
+                    state.seen.fua += 1;
+                }
+                let Some(data) = self.fetch(state, sqe, len) else {
+                    return NvmeStatus::INTERNAL_ERROR;
+                };
+                state.disk[range].copy_from_slice(&data);
+            }
+            nvm::COMPARE => match self.fetch(state, sqe, len) {
+                Some(data) if data == state.disk[range] => {}
+                _ => return NvmeStatus::COMPARE_FAILURE,
+            },
+            nvm::WRITE_ZEROES => state.disk[range].fill(0),
+            _ => return NvmeStatus::INVALID_OPCODE,
+        }
+        NvmeStatus::SUCCESS
+    }
+
+    fn deallocate(&self, state: &mut State, sqe: &Sqe) -> NvmeStatus {
+        let count = usize::try_from(sqe.cdw10.get() & 0xff).unwrap() + 1;
+        let Some(ranges) = self.fetch(state, sqe, count * 16) else {
+            return NvmeStatus::INTERNAL_ERROR;
+        };
+        for range in ranges.chunks(16) {
+            let blocks = u32::from_le_bytes(range[4..8].try_into().unwrap());
+            let first = u64::from_le_bytes(range[8..].try_into().unwrap());
+            let (first, blocks) =
+                (usize::try_from(first).unwrap(), usize::try_from(blocks).unwrap());
+            state.disk[first * BLOCK..(first + blocks) * BLOCK].fill(0);
+        }
+        NvmeStatus::SUCCESS
+    }
+}

@@ -1,0 +1,452 @@
+//! A queue pair on one reactor.
+#![allow(unsafe_code, reason = "commands name their memory by address")]
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::AsFd;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use super::controller::PcieController;
+use super::data::{self, ListSlot, PAGE, SglSupport, Unfit};
+use super::function::DmaMap;
+use super::rings::{Rings, shared_memory};
+use crate::NvmeStatus;
+use crate::env::iovec::total_len;
+use crate::env::{DmaBuf, IoVec};
+use crate::nvme::controller::LinkError;
+use crate::nvme::controller::cid::CommandTable;
+use crate::nvme::controller::queue::{
+    Command, CommandData, CommandEnd, CommandOwner, QueueListener, QueuePair,
+};
+use crate::nvme::spec::{Cqe, DataDirection, Sqe, opcode};
+use crate::reactor::Reactor;
+
+/// Completions that one poll of a pair takes at the most, so that others get their turn.
+const POLL_MAX: usize = 128;
+
+/// What a pair is made with.
+pub(super) struct PairOptions {
+    /// 0 is the admin queue.
+    pub(super) qid: u16,
+    /// At least 2; one fewer commands are outstanding at a time.
+    pub(super) entries: u16,
+    /// Bytes that one command transfers at the most.
+    pub(super) transfer_max: u64,
+    pub(super) sgl: SglSupport,
+}
+
+/// A queue pair.
+pub(super) struct PciePair {
+    pub(super) own: Weak<Self>,
+    pub(super) reactor: Rc<Reactor>,
+    pub(super) controller: Arc<PcieController>,
+    pub(super) qid: u16,
+    dma: Arc<DmaMap>,
+    transfer_max: u64,
+    sgl: SglSupport,
+    inner: RefCell<Inner>,
+    pub(super) open: Cell<bool>,
+    /// Commands that were never sent, with how they end.
+    unsent: RefCell<Vec<(Entry, NvmeStatus)>>,
+    /// Requests for events, which nobody waits for.
+    lasting: Cell<usize>,
+    /// Somebody was told that there is no room.
+    room_wanted: Cell<bool>,
+    /// Told of the end, once.
+    pub(super) listener: RefCell<Option<Rc<dyn QueueListener>>>,
+    pub(super) why: RefCell<String>,
+}
+
+struct Inner {
+    rings: Rings,
+    commands: CommandTable<Entry>,
+    /// A list per command, by the index in its identifier.
+    lists: DmaBuf,
+    lists_iova: u64,
+    list_bytes: usize,
+    index_mask: u16,
+}
+
+/// A command that has not ended.
+pub(super) struct Entry {
+    owner: Rc<dyn CommandOwner>,
+    tag: u64,
+    /// Tick of the reactor's clock.
+    submitted: u64,
+    is_lasting: bool,
+    copy: Option<Box<Copied>>,
+}
+
+/// Data that were copied because the controller could not have them where they are.
+struct Copied {
+    buf: DmaBuf,
+    /// Where what the controller wrote goes; nowhere for data that were sent.
+    back: CommandData,
+}
+
+impl Inner {
+    #[inline(always)]
+    fn slot(&self, cid: u16) -> ListSlot {
+        let offset = usize::from(cid & self.index_mask) * self.list_bytes;
+        ListSlot {
+            at: self.lists.as_ptr().cast_mut().wrapping_add(offset),
+            iova: self.lists_iova + offset as u64,
+            bytes: self.list_bytes,
+        }
+    }
+}
+
+impl PciePair {
+    /// Makes a pair in memory. The controller knows nothing of it yet.
+    pub(super) fn new(
+        reactor: &Rc<Reactor>,
+        controller: &Arc<PcieController>,
+        options: &PairOptions,
+        listener: Rc<dyn QueueListener>,
+    ) -> Result<Rc<Self>, LinkError> {
+        let memory = reactor.memory();
+        let entries = options.entries.max(2);
+        let rings = Rings::new(memory, controller, options.qid, entries)?;
+        let list_bytes = data::list_bytes(options.transfer_max);
+        let bytes = (usize::from(entries) * list_bytes).next_multiple_of(PAGE);
+        let (lists, lists_iova) = shared_memory(memory, controller, bytes)?;
+        // The table has its index in as many low bits of an identifier.
+        let index_bits = u16::BITS - (entries - 2).leading_zeros();
+        let index_mask = u16::try_from((1_u32 << index_bits) - 1).unwrap_or(u16::MAX);
+        let commands = CommandTable::new(entries - 1);
+        Ok(Rc::new_cyclic(|own| Self {
+            own: Weak::clone(own),
+            reactor: Rc::clone(reactor),
+            controller: Arc::clone(controller),
+            qid: options.qid,
+            dma: Arc::clone(controller.function().dma()),
+            transfer_max: options.transfer_max,
+            sgl: options.sgl,
+            inner: RefCell::new(Inner {
+                rings,
+                commands,
+                lists,
+                lists_iova,
+                list_bytes,
+                index_mask,
+            }),
+            open: Cell::new(true),
+            unsent: RefCell::default(),
+            lasting: Cell::new(0),
+            room_wanted: Cell::new(false),
+            listener: RefCell::new(Some(listener)),
+            why: RefCell::default(),
+        }))
+    }
+
+    /// The number of entries and the controller's addresses of both rings.
+    pub(super) fn places(&self) -> (u16, u64, u64) {
+        let rings = &self.inner.borrow().rings;
+        (rings.entries(), rings.sq_iova, rings.cq_iova)
+    }
+
+    /// Whether it has to be polled again before the reactor sleeps.
+    pub(super) fn wants_turn(&self) -> bool {
+        let inner = self.inner.borrow();
+        let untold = inner.rings.is_untold() || !self.unsent.borrow().is_empty();
+        untold || inner.rings.is_ready() || inner.commands.len() > self.lasting.get()
+    }
+
+    /// Commands that somebody waits for.
+    pub(super) fn waited_for(&self) -> usize {
+        let outstanding = self.inner.borrow().commands.len() + self.unsent.borrow().len();
+        outstanding.saturating_sub(self.lasting.get())
+    }
+
+    /// Sends what was submitted and takes what has completed.
+    #[inline]
+    pub(super) fn poll(&self) -> usize {
+        let mut inner = self.inner.borrow_mut();
+        let untold = inner.rings.is_untold();
+        if untold {
+            inner.rings.tell();
+        }
+        let ready = inner.rings.is_ready();
+        drop(inner);
+        let mut work = usize::from(untold);
+        if ready {
+            work += self.take_completions();
+        }
+        if !self.unsent.borrow().is_empty() {
+            work += self.end_unsent();
+        }
+        work
+    }
+
+    /// Takes what has completed, up to a limit.
+    #[inline]
+    pub(super) fn take_completions(&self) -> usize {
+        let mut taken = 0;
+        while taken < POLL_MAX {
+            let mut inner = self.inner.borrow_mut();
+            let Some(cqe) = inner.rings.pop() else { break };
+            taken += 1;
+            let sane = cqe.sqid.get() == self.qid && cqe.sqhd.get() < inner.rings.entries();
+            let entry = if sane { inner.commands.remove(cqe.cid.get()) } else { None };
+            drop(inner);
+            match entry {
+                Some(entry) => self.end(entry, &CommandEnd::answered(&cqe)),
+                None => {
+                    self.nonsense(&cqe);
+                    break;
+                }
+            }
+        }
+        if taken != 0 {
+            self.inner.borrow().rings.tell_taken();
+            if self.room_wanted.replace(false)
+                && let Some(listener) = self.listener()
+            {
+                listener.queue_room();
+            }
+        }
+        taken
+    }
+
+    fn listener(&self) -> Option<Rc<dyn QueueListener>> {
+        self.listener.borrow().clone()
+    }
+
+    /// A completion that cannot be meant: nothing that the controller says is believed any more.
+    #[cold]
+    fn nonsense(&self, cqe: &Cqe) {
+        let (qid, cid, sqid, sqhd) = (self.qid, cqe.cid.get(), cqe.sqid.get(), cqe.sqhd.get());
+        let address = self.controller.address;
+        tracing::error!(%address, qid, cid, sqid, sqhd, "an NVMe completion makes no sense");
+        self.close("the controller sent a completion that makes no sense");
+    }
+
+    #[inline(always)]
+    fn end(&self, entry: Entry, end: &CommandEnd) {
+        if entry.copy.is_some() || entry.is_lasting {
+            self.end_special(entry, end);
+        } else {
+            entry.owner.command_done(entry.tag, end);
+        }
+    }
+
+    #[cold]
+    fn end_special(&self, entry: Entry, end: &CommandEnd) {
+        if entry.is_lasting {
+            self.lasting.set(self.lasting.get() - 1);
+        }
+        if let Some(copied) = &entry.copy
+            && end.status.is_success()
+        {
+            copy_in(copied.buf.as_slice(), pieces(&copied.back));
+        }
+        entry.owner.command_done(entry.tag, end);
+    }
+
+    #[cold]
+    fn end_unsent(&self) -> usize {
+        let ended = self.unsent.take();
+        let count = ended.len();
+        for (entry, status) in ended {
+            let end = CommandEnd { status, result: 0, answered: true };
+            self.end(entry, &end);
+        }
+        count
+    }
+
+    /// Ends every command that has no completion: the controller has none of their memory.
+    pub(super) fn end_all(&self) {
+        self.end_unsent();
+        loop {
+            let next = self.inner.borrow_mut().commands.pop();
+            let Some((_, entry)) = next else { break };
+            self.end(entry, &CommandEnd::LOST);
+        }
+    }
+
+    /// Copies what the controller cannot have where it is, and describes the copy.
+    #[cold]
+    fn copy(
+        &self,
+        sqe: &mut Sqe,
+        command: &CommandData,
+        slot: ListSlot,
+    ) -> Result<Option<Box<Copied>>, NvmeStatus> {
+        let table = pieces(command);
+        let bytes = total_len(table);
+        let sent = sqe.direction() == DataDirection::HostToController;
+        if bytes as u64 > self.transfer_max {
+            return Err(NvmeStatus::INVALID_FIELD);
+        }
+        if sent && bytes <= slot.bytes {
+            // SAFETY: the slot's memory belongs to the command, which was not sent yet.
+            let place = unsafe { std::slice::from_raw_parts_mut(slot.at, bytes) };
+            copy_out(table, place);
+            // It does not cross a page.
+            sqe.dptr = data::prp(slot.iova, 0);
+            return Ok(None);
+        }
+        let mut buf = self.reactor.memory().alloc(bytes).map_err(|_| NvmeStatus::NOT_READY)?;
+        if sent {
+            copy_out(table, buf.as_mut_slice());
+        } else {
+            // What a short answer leaves is nobody else's.
+            buf.fill(0);
+        }
+        let described = data::point_one(sqe, &buf.io_vec(), &self.dma, slot);
+        described.map_err(|_| NvmeStatus::INVALID_FIELD)?;
+        let back = if sent { CommandData::None } else { *command };
+        Ok(Some(Box::new(Copied { buf, back })))
+    }
+
+    /// Data that have to be described with more than two PRP entries, or copied.
+    #[inline(never)]
+    fn describe(
+        &self,
+        sqe: &mut Sqe,
+        command: &CommandData,
+        slot: ListSlot,
+    ) -> Result<Option<Box<Copied>>, NvmeStatus> {
+        let dma = &*self.dma;
+        let fits = match command {
+            CommandData::Many { .. } => data::point_many(sqe, pieces(command), dma, slot, self.sgl),
+            _ => Err(Unfit::Copy),
+        };
+        match fits {
+            Ok(()) => Ok(None),
+            Err(Unfit::Copy) => self.copy(sqe, command, slot),
+            Err(Unfit::TooLong) => Err(NvmeStatus::INVALID_FIELD),
+        }
+    }
+
+    /// Ends a command that cannot be sent, at the next poll.
+    #[cold]
+    fn refuse(&self, cid: u16, status: NvmeStatus) {
+        if let Some(entry) = self.inner.borrow_mut().commands.remove(cid) {
+            self.unsent.borrow_mut().push((entry, status));
+        }
+    }
+
+    /// Keeps the first reason for the end.
+    fn note(&self, why: &str) {
+        let mut kept = self.why.borrow_mut();
+        if kept.is_empty() {
+            why.clone_into(&mut kept);
+        }
+    }
+}
+
+impl QueuePair for PciePair {
+    #[inline]
+    unsafe fn submit(&self, command: Command) -> Result<(), Command> {
+        if !self.open.get() {
+            return Err(command);
+        }
+        let mut guard = self.inner.borrow_mut();
+        let inner = &mut *guard;
+        let Command { mut sqe, data, tag, owner } = command;
+        let is_lasting = self.qid == 0 && sqe.opcode == opcode::admin::ASYNC_EVENT_REQUEST;
+        let submitted = self.reactor.now();
+        let entry = Entry { owner, tag, submitted, is_lasting, copy: None };
+        let cid = match inner.commands.insert(entry) {
+            Ok(cid) => cid,
+            Err(Entry { owner, tag, .. }) => {
+                self.room_wanted.set(true);
+                return Err(Command { sqe, data, tag, owner });
+            }
+        };
+        sqe.cid.set(cid);
+        let slot = inner.slot(cid);
+        let dma = &*self.dma;
+        let simple = match &data {
+            CommandData::None => true,
+            CommandData::One(piece) => data::point_one(&mut sqe, piece, dma, slot).is_ok(),
+            CommandData::Many { .. } => false,
+        };
+        if is_lasting {
+            self.lasting.set(self.lasting.get() + 1);
+        }
+        if !simple {
+            match self.describe(&mut sqe, &data, slot) {
+                Ok(copy) => {
+                    if let Some(entry) = inner.commands.get_mut(cid) {
+                        entry.copy = copy;
+                    }
+                }
+                Err(status) => {
+                    drop(guard);
+                    self.refuse(cid, status);
+                    return Ok(());
+                }
+            }
+        }
+        inner.rings.push(&sqe);
+        Ok(())
+    }
+
+    fn room(&self) -> usize {
+        if self.open.get() { self.inner.borrow().commands.room() } else { 0 }
+    }
+
+    fn outstanding(&self) -> usize {
+        self.inner.borrow().commands.len() + self.unsent.borrow().len()
+    }
+
+    fn close(&self, why: &str) {
+        self.note(why);
+        if !self.open.replace(false) {
+            return;
+        }
+        let Some(own) = self.own.upgrade() else { return };
+        self.reactor.spawn("nvme queue end", async move { own.quiesce().await });
+    }
+
+    fn overdue(&self, submitted_by: u64) -> Vec<(u16, u64)> {
+        let late = |entry: &Entry| entry.submitted <= submitted_by && !entry.is_lasting;
+        let inner = self.inner.borrow();
+        inner.commands.iter().filter(|(_, e)| late(e)).map(|(cid, e)| (cid, e.tag)).collect()
+    }
+}
+
+impl Drop for PciePair {
+    fn drop(&mut self) {
+        if self.qid == 0
+            && let Some(event) = self.controller.function().admin_event()
+        {
+            self.reactor.unwatch(event.as_fd());
+        }
+        if self.listener.borrow().is_some() {
+            // The reactor ends before the queue: the memory of the rings must not be written to.
+            self.controller.stop_at_once();
+        }
+    }
+}
+
+/// The pieces of a command's memory.
+fn pieces(data: &CommandData) -> &[IoVec] {
+    match data {
+        CommandData::None => &[],
+        CommandData::One(piece) => std::slice::from_ref(piece),
+        // SAFETY: whoever submits a command promises that the table stays in place until the
+        // command has ended, and the data live in its entry or in its submission until then.
+        CommandData::Many { first, count } => unsafe { std::slice::from_raw_parts(*first, *count) },
+    }
+}
+
+fn copy_out(iovs: &[IoVec], mut to: &mut [u8]) {
+    for iov in iovs {
+        let (here, rest) = to.split_at_mut(iov.len().min(to.len()));
+        // SAFETY: the command owns the memory that its table names, and the copy is another one.
+        unsafe { std::ptr::copy_nonoverlapping(iov.base(), here.as_mut_ptr(), here.len()) };
+        to = rest;
+    }
+}
+
+fn copy_in(mut from: &[u8], iovs: &[IoVec]) {
+    for iov in iovs {
+        let (here, rest) = from.split_at(iov.len().min(from.len()));
+        // SAFETY: as in `copy_out`.
+        unsafe { std::ptr::copy_nonoverlapping(here.as_ptr(), iov.base(), here.len()) };
+        from = rest;
+    }
+}

@@ -1,0 +1,214 @@
+# shellcheck shell=bash disable=SC2034,SC2154  # what lib.sh and host.sh set and read
+# The engine's NVMe driver over PCIe, behind a virtual IOMMU, on drives of several shapes: `suites` makes them.
+#
+#   0000:00:10.0   512-byte blocks
+#   0000:00:11.0   4096-byte blocks, transfers of 16 KiB at the most, one I/O queue
+#   0000:00:12.0   two namespaces
+#   0000:00:13.0   a controller memory buffer, and a zoned namespace that the engine has to leave alone
+
+PLAIN=0000:00:10.0
+NARROW=0000:00:11.0
+DOUBLE=0000:00:12.0
+ODD=0000:00:13.0
+NQN=nqn.2026-01.io.example:pcie
+EXPORT_PID=$WORK/export.pid
+
+# There is no target in this suite: the engine is what drives the disks.
+target_up() { :; }
+target_down() { export_end; }
+target_log() {
+    echo 'engine:'
+    cat "$WORK"/*.log 2>/dev/null
+}
+
+suite_setup() {
+    : "${IO_ENGINE:?the engine to test}"
+    local address
+    for address in "$PLAIN" "$NARROW" "$DOUBLE" "$ODD"; do
+        equal "$(driver_of "$address")" vfio-pci "the driver of $address"
+    done
+}
+
+driver_of() { basename "$(readlink "/sys/bus/pci/devices/$1/driver")"; }
+
+# perf URI [OPTION…]: verified load; its report has to be without fault, and with as many I/Os as asked for.
+perf() {
+    "$IO_ENGINE" perf "$@" --no-huge -s 64 -w verify --json >"$WORK/report.json" 2>"$WORK/perf.log" || {
+        local status=$?
+        cat "$WORK/perf.log" "$WORK/report.json"
+        fail "perf ended with $status"
+    }
+    python3 - "$WORK/report.json" <<'PYTHON'
+import json, sys
+jobs = json.load(open(sys.argv[1]))["jobs"]
+assert jobs, "no job"
+for job in jobs:
+    assert job["errors"] == 0 and job["mismatches"] == 0, job
+    ios = {op["op"]: op["ios"] for op in job["ops"]}
+    assert ios["write"] > 0 and ios["read"] >= ios["write"], job
+    print(ios)
+PYTHON
+}
+
+shapes() {
+    local disk=$1 block=$2 shape depth size count
+    for shape in '1 4k 100' '32 4k 1000' '32 128k 60' "32 $block 500" '8 256k 30'; do
+        read -r depth size count <<<"$shape"
+        echo "depth $depth, $size"
+        perf "pcie:///$disk" -q "$depth" -o "$size" -n "$count"
+    done
+}
+
+two_cores() { perf "pcie:///$1" -m 0x3 -q 16 -o 4k -n 500; }
+
+few_entries() { perf "pcie:///$PLAIN/1?io_queue_size=2" -q 8 -o 4k -n 200; }
+
+flushes_and_fua() { perf "pcie:///$PLAIN/1" -q 8 -o 4k -n 200 --fua --flush-every 10; }
+
+cases() {
+    : "${BDEVIO:=}"
+    [[ -n $BDEVIO ]] || skip 'BDEVIO is not given: the test binary of io-engine-test'
+    IO_ENGINE_TEST_PCIE=$1 "$BDEVIO" pcie:: --test-threads 1
+}
+
+unknown_is_refused() {
+    refused 'no such PCI function' "$IO_ENGINE" perf pcie:///0000:00:1d.0/1 --no-huge -s 64 -n 1
+    refused 'is no NVMe controller' "$IO_ENGINE" perf pcie:///0000:00:1f.0/1 --no-huge -s 64 -n 1
+    refused 'has the namespaces 1, 2' "$IO_ENGINE" perf "pcie:///$DOUBLE" --no-huge -s 64 -n 1
+    refused 'has the namespaces 1, 2' "$IO_ENGINE" perf "pcie:///$DOUBLE/3" --no-huge -s 64 -n 1
+    refused 'another process has it' second_user
+}
+
+second_user() {
+    export_start "$PLAIN/1"
+    local status=0
+    "$IO_ENGINE" perf "pcie:///$PLAIN/1" --no-huge -s 64 -n 1 || status=$?
+    export_end
+    return "$status"
+}
+
+controllers_are_listed() {
+    "$IO_ENGINE" pci list | tee "$WORK/list"
+    local address
+    for address in "$PLAIN" "$NARROW" "$DOUBLE" "$ODD"; do grep -q "$address.*vfio-pci" "$WORK/list"; done
+    "$IO_ENGINE" pci status "$PLAIN" | grep 'ready as pcie:///0000:00:10.0'
+    "$IO_ENGINE" pci list -o json | python3 -c 'import json, sys; assert len(json.load(sys.stdin)) == 4'
+}
+
+# export_start DISK: the engine's target on this machine with a disk behind PCIe, and the kernel's host on it; sets `disk`.
+export_start() {
+    setsid "$IO_ENGINE" export "pcie:///$1" --nqn "$NQN" --no-huge -s 64 >>"$WORK/export.log" 2>&1 </dev/null &
+    echo $! >"$EXPORT_PID"
+    poll 30 listens
+}
+
+listens() { [[ -n $(ss -Htln "sport = :$PORT1") ]]; }
+
+export_ended() { ! kill -0 "$(<"$EXPORT_PID")" 2>/dev/null; }
+
+export_end() {
+    [[ -e $EXPORT_PID ]] || return 0
+    disconnect_all
+    if ! export_ended; then kill -s TERM "$(<"$EXPORT_PID")"; fi
+    poll 20 export_ended
+    rm "$EXPORT_PID"
+}
+
+# The disk by which the kernel's own driver knows a controller; sets `disk`.
+kernel_disk() {
+    modprobe nvme
+    "$IO_ENGINE" pci bind "$1" --driver nvme
+    poll 20 find_local "$1" >/dev/null
+    disk=$(find_local "$1")
+}
+
+find_local() {
+    local path
+    for path in "/sys/bus/pci/devices/$1"/nvme/nvme*; do
+        if [[ -e $path ]] && find_disk "${path##*/}" 1; then return 0; fi
+    done
+    return 1
+}
+
+sum() { dd if="/dev/$1" bs=64k count=64 iflag=direct status=none | sha256sum | cut -d' ' -f1; }
+
+# What one of the two drivers writes, the other reads, both ways.
+same_contents() {
+    local wrote
+    head -c 4194304 /dev/urandom >"$WORK/random"
+    wrote=$(sha256sum <"$WORK/random" | cut -d' ' -f1)
+    export_start "$PLAIN/1"
+    connect "$NQN" "$PORT1"
+    disk_of "$controller" 1
+    dd if="$WORK/random" of="/dev/$disk" bs=64k oflag=direct conv=fsync status=none
+    export_end
+    kernel_disk "$PLAIN"
+    equal "$(sum "$disk")" "$wrote" 'what the kernel reads'
+    head -c 4194304 /dev/urandom >"$WORK/random"
+    wrote=$(sha256sum <"$WORK/random" | cut -d' ' -f1)
+    dd if="$WORK/random" of="/dev/$disk" bs=64k oflag=direct conv=fsync status=none
+    "$IO_ENGINE" pci bind "$PLAIN"
+    equal "$(driver_of "$PLAIN")" vfio-pci 'the driver'
+    export_start "$PLAIN/1"
+    connect "$NQN" "$PORT1"
+    disk_of "$controller" 1
+    equal "$(sum "$disk")" "$wrote" 'what the engine reads'
+    export_end
+}
+
+disks_in_use_stay() {
+    kernel_disk "$PLAIN"
+    refused 'bound to nvme, not vfio-pci: io-engine pci bind 0000:00:10.0' \
+        "$IO_ENGINE" perf "pcie:///$PLAIN/1" --no-huge -s 64 -n 1
+    mkfs.ext4 -q -F "/dev/$disk"
+    mkdir -p "$WORK/mnt"
+    mount "/dev/$disk" "$WORK/mnt"
+    refused "$disk is mounted at .*mnt; nothing was changed" "$IO_ENGINE" pci bind "$PLAIN"
+    touch "$WORK/mnt/still-there"
+    umount "$WORK/mnt"
+    mkswap "/dev/$disk" >/dev/null
+    swapon "/dev/$disk"
+    refused "$disk is swap space" "$IO_ENGINE" pci bind "$PLAIN"
+    swapoff "/dev/$disk"
+    "$IO_ENGINE" pci bind "$PLAIN"
+    "$IO_ENGINE" pci unbind "$PLAIN" | grep 'nvme has it'
+    "$IO_ENGINE" pci bind "$PLAIN"
+    equal "$(driver_of "$PLAIN")" vfio-pci 'the driver'
+}
+
+# A process that is killed leaves a controller that the next one can use.
+killed_and_used_again() {
+    "$IO_ENGINE" perf "pcie:///$PLAIN/1" --no-huge -s 64 -w randwrite -q 32 -t 60 >/dev/null 2>&1 &
+    local pid=$!
+    sleep 3
+    kill -s KILL "$pid"
+    wait "$pid" || true
+    perf "pcie:///$PLAIN/1" -q 8 -o 4k -n 100
+}
+
+# The IOMMU tells of every transfer to an address that was not mapped.
+no_faults() {
+    dmesg | grep -q 'DMAR: .*Queued invalidation'
+    if dmesg | grep -E 'DMAR:.*(fault|DMA (Read|Write))'; then fail 'the IOMMU caught a transfer'; fi
+}
+
+suite_checks() {
+    check 'the controllers are listed' controllers_are_listed
+    check 'verified load: 512-byte blocks' shapes "$PLAIN/1" 512
+    check 'verified load: 4096-byte blocks, small transfers, one queue' shapes "$NARROW/1" 4096
+    check 'verified load: the second of two namespaces' shapes "$DOUBLE/2" 512
+    check 'verified load: a controller memory buffer' shapes "$ODD/1" 512
+    check 'two cores, a queue each' two_cores "$PLAIN/1"
+    check 'two cores, one queue' two_cores "$NARROW/1"
+    check 'a queue of two entries' few_entries
+    check 'flushes and FUA' flushes_and_fua
+    CHECK_LIMIT=180
+    check 'every driver case: 512-byte blocks' cases "$PLAIN/1"
+    check 'every driver case: 4096-byte blocks' cases "$NARROW/1"
+    CHECK_LIMIT=60
+    check 'what cannot be is refused' unknown_is_refused
+    check 'the kernel reads the same, and the other way round' same_contents
+    check 'disks in use stay where they are' disks_in_use_stay
+    check 'a controller whose process was killed' killed_and_used_again
+    check 'no fault of the IOMMU' no_faults
+}

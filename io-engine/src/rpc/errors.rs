@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use spdk_rs::bdev::{ClaimError, RegistryError};
 use spdk_rs::drivers::layer::LayerError;
 use spdk_rs::drivers::nvme::NvmeError;
+use spdk_rs::drivers::split::SplitError;
 use spdk_rs::env::MemoryError;
 use spdk_rs::env::system::FileError;
 
@@ -101,7 +102,7 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
     match error.downcast_ref::<BdevError>() {
         Some(BdevError::Registry(error)) => return errno_of_one(error),
         Some(BdevError::Parameter { .. }) => return Some(Errno::EINVAL),
-        Some(BdevError::Shared { .. }) => return Some(Errno::EBUSY),
+        Some(BdevError::Shared { .. } | BdevError::Parts { .. }) => return Some(Errno::EBUSY),
         Some(BdevError::Pool { source, .. }) => return errno_of_one(&**source),
         _ => {}
     }
@@ -150,6 +151,11 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
     match error.downcast_ref::<LayerError>() {
         Some(LayerError::Claim(error)) => return errno_of_one(error),
         Some(LayerError::Registry(error)) => return errno_of_one(error),
+        None => {}
+    }
+    match error.downcast_ref::<SplitError>() {
+        Some(SplitError::Layer(error)) => return errno_of_one(error),
+        Some(SplitError::Room { .. } | SplitError::Uneven { .. }) => return Some(Errno::EINVAL),
         None => {}
     }
     if let Some(error) = error.downcast_ref::<ManagerError>() {

@@ -46,6 +46,16 @@ fn make_everything(daemon: &Daemon, dir: &str) {
     call("bdev_error_create", json!({"base_name": "slow"}));
     call("bdev_create", json!({"uri": "error:///odd?base=w%20w"}));
 
+    call("bdev_malloc_create", json!({"name": "s", "num_blocks": 4100, "block_size": 512}));
+    let parts = call("bdev_split_create", json!({"base_bdev": "s", "split_count": 3}));
+    assert_eq!(parts, json!(["sp0", "sp1", "sp2"]));
+    call("bdev_null_create", json!({"name": "t", "num_blocks": 8192, "block_size": 512}));
+    call("bdev_split_create", json!({"base_bdev": "t", "split_count": 9, "split_size_mb": 1}));
+    // Parts stay where they are, whatever becomes of the device below.
+    call("bdev_null_create", json!({"name": "r", "num_blocks": 2048, "block_size": 512}));
+    call("bdev_split_create", json!({"base_bdev": "r", "split_count": 2}));
+    call("bdev_null_resize", json!({"name": "r", "new_size": 2}));
+
     call("bdev_set_qos_limit", json!({"name": "y", "rw_ios_per_sec": 5000, "r_mbytes_per_sec": 7}));
     call("bdev_set_io_timeout", json!({"name": "tank/v", "timeout_us": 9000, "action": "reset"}));
     call("bdev_set_qd_sampling_period", json!({"name": "y", "period": 100_000}));
@@ -87,6 +97,37 @@ fn make_everything(daemon: &Daemon, dir: &str) {
         "nvmf_create_subsystem",
         json!({"nqn": "nqn.2016-06.io.spdk:open", "allow_any_host": true}),
     );
+    make_faults(daemon);
+}
+
+/// Faults of every form. None of them fires.
+fn make_faults(daemon: &Daemon) {
+    let call = |method: &str, params: Value| daemon.call(method, params);
+    for order in [
+        json!({"name": "EE_slow", "io_type": "read", "error_type": "failure", "num": 5, "queue_depth": 2}),
+        json!({"name": "EE_slow", "io_type": "write", "error_type": "nvme_failure", "num": 3,
+            "nvme_sct": 2, "nvme_sc": 0x81}),
+        json!({"name": "EE_slow", "io_type": "unmap", "error_type": "pending"}),
+        json!({"name": "odd", "io_type": "read", "error_type": "nomem"}),
+        json!({"name": "odd", "io_type": "write", "error_type": "corrupt_data",
+            "corrupt_offset": 7, "corrupt_value": 255}),
+    ] {
+        call("bdev_error_inject_error", order);
+    }
+    for uri in [
+        "inject://t?op=read&type=status-nvme-2-81&retries=4&begin_at=10&end_at=86400000&offset=3&num_blk=9",
+        "inject://sp1?op=write,flush&type=delay&delay_us=uniform:5:90&probability=0.25&seed=77&after=6&every=2",
+        "inject://t?op=write&type=data&corrupt_offset=1&corrupt_value=3",
+        "inject:///w%20w?op=write&type=misdirected&distance=8",
+        "inject://sp0?type=reorder&window=4&delay_us=50&stage=submission",
+        "inject://sp0?type=errno-EIO",
+        "inject://sp0?type=hang&op=unmap",
+        "inject://sp2?type=power_cut",
+    ] {
+        call("fault_injection_create", json!({"uri": uri}));
+    }
+    // What happens no more is not kept.
+    call("fault_injection_create", json!({"uri": "inject://t?type=nomem&retries=0"}));
 }
 
 #[test]
@@ -119,11 +160,18 @@ fn one_of_everything_is_the_same_after_a_restart() {
         "bdev_delay_create",
         "bdev_error_create",
         "error:///odd",
+        "\"split_count\":3",
+        "\"split_size_mb\":1",
+        "split:///r?split_count=2&num_blocks=1024",
         "bdev_set_qos_limit",
         "bdev_set_io_timeout",
         "bdev_set_qd_sampling_period",
         "bdev_enable_histogram",
         "bdev_set_health_thresholds",
+        "nvme_failure",
+        "corrupt_data",
+        "status-nvme-2-81",
+        "type=power_cut",
         "pool_import",
         "block_create",
         "nvmf_set_max_subsystems",
@@ -133,6 +181,7 @@ fn one_of_everything_is_the_same_after_a_restart() {
     ] {
         assert!(text.contains(name), "{name} in {saved:#}");
     }
+    assert!(!text.contains("retries=0"), "{saved:#}");
     first.end(Signal::SIGTERM);
 
     // At the start.

@@ -193,7 +193,8 @@ fn part_blocks(base: &Bdev, count: u32, size: PartSize) -> Result<u64, SplitErro
         PartSize::Even => blocks / u64::from(count.max(1)),
         PartSize::Blocks(part) => part,
         PartSize::MiB(mib) => {
-            let bytes = mib.saturating_mul(1 << 20);
+            // More bytes than can be counted are more than there is room for.
+            let bytes = mib.checked_mul(1 << 20).unwrap_or(u64::MAX << 20);
             if !bytes.is_multiple_of(u64::from(block_len)) {
                 let base = base.name().to_owned();
                 return Err(SplitError::Uneven { base, block_len, mib });

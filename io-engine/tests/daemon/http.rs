@@ -224,6 +224,11 @@ fn every_part_of_the_engine_has_metrics() {
     assert_eq!(at("io_engine_bdev_ops_total", &[b, write]), 3.0);
     assert_eq!(at("io_engine_bdev_bytes_total", &[b, write]), 12_288.0);
     assert_eq!(at("io_engine_bdev_errors_total", &[b, write]), 0.0);
+    // Their blocks are the whole device, and no data.
+    for op in ["flush", "reset"] {
+        at("io_engine_bdev_ops_total", &[b, ("op", op)]);
+        assert_eq!(value(&metrics, "io_engine_bdev_bytes_total", &[b, ("op", op)]), None, "{op}");
+    }
     assert!(at("io_engine_bdev_latency_seconds", &[b, write]) > 0.0);
     assert!(at("io_engine_bdev_latency_max_seconds", &[b, write]) > 0.0);
     assert_eq!(at("io_engine_block_store_capacity_bytes", &[b]), 1_048_576.0);

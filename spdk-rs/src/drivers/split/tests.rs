@@ -131,8 +131,42 @@ fn flush_and_fua_reach_the_device_below() {
         assert_eq!(rig.base.stats().of(kind).ops, 1, "{kind}");
     }
     assert_eq!(forced.load(Ordering::Relaxed), 1);
-    let native = parts[1].native_io_types();
-    assert!(!native.contains(IoType::NvmeIo) && native.contains(IoType::Unmap));
+}
+
+/// A device that says it can do everything.
+struct DoesAll;
+
+impl BdevOps for DoesAll {
+    fn io_types(&self) -> IoTypes {
+        IoTypes::of(&IoType::ALL)
+    }
+
+    fn create_channel(&self, _: &Rc<Reactor>) -> std::io::Result<Box<dyn BdevChannel>> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[test]
+fn what_names_places_of_its_own_is_not_passed() {
+    let rig = Rig::new();
+    let info = BdevInfo { name: "all".into(), uuid: Uuid::from_u128(7), ..rig.base.info().clone() };
+    rig.registry.register(&Bdev::new(info, Box::new(DoesAll))).unwrap();
+    let (registry, handle) = (Arc::clone(&rig.registry), rig.reactor.handle());
+    let parts = rig.reactor.block_on(async move {
+        create(&registry, &handle, "all", 2, PartSize::Even).await.unwrap()
+    });
+    let missing: Vec<IoType> =
+        IoType::ALL.into_iter().filter(|kind| !parts[0].io_types().contains(*kind)).collect();
+    assert_eq!(
+        missing,
+        [
+            IoType::NvmeAdmin,
+            IoType::NvmeIo,
+            IoType::ZoneManagement,
+            IoType::ZoneAppend,
+            IoType::ZoneReport
+        ]
+    );
 }
 
 #[test]

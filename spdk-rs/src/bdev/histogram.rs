@@ -285,6 +285,7 @@ mod tests {
         assert_eq!(all.cumulative(&bounds), [1, 2, 3, 4, 4, 6, 7, 8, 9]);
         assert_eq!(LatencyHistogram::default().cumulative(&[5, 6]), [0, 0]);
         assert_eq!(of(&[1, 2, 126]).sum(), 129);
+        assert_eq!([5, 1000, 1003, 1004].map(|ticks| all.last_alike(ticks)), [5, 1003, 1003, 1007]);
     }
 
     #[test]

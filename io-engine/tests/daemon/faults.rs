@@ -188,6 +188,10 @@ fn spdks_delay_and_passthru_devices() {
     assert_eq!(daemon.names().len(), 4);
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the time of an injection passes; no reactor is here"
+)]
 #[test]
 fn what_is_left_of_faults_is_saved() {
     let daemon = Daemon::start(&["--bdev", "malloc:///m?size_mb=8&blk_size=512"]);

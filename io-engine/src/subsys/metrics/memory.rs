@@ -21,7 +21,9 @@ const FACTS: &[Figure<spdk_rs::env::MemoryReport, usize>] = &[
 ];
 
 /// Where a reactor's buffers came from: the label, and the count.
-const SOURCES: [(&str, fn(&BufferStats) -> u64); 2] =
+type Source = (&'static str, fn(&BufferStats) -> u64);
+
+const SOURCES: [Source; 2] =
     [("cache", |stats| stats.all().cached), ("arena", |stats| stats.all().arena)];
 
 pub(super) async fn write(out: &mut Exposition, memory: &Memory, reactors: &[ReactorHandle]) {

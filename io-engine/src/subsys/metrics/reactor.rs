@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use spdk_rs::reactor::{PollerStats, ReactorHandle, ReactorStats};
 
 use super::seconds;
-use super::text::{Exposition, Kind, Number};
+use super::text::{Exposition, Figure, Kind, Number};
 
 /// A family with a sample per reactor.
 type Column = (&'static str, &'static str, fn(&ReactorStats) -> Number);
@@ -51,6 +51,9 @@ pub(super) async fn write(out: &mut Exposition, reactors: &[ReactorHandle]) {
     write_pollers(out, &pollers);
 }
 
+/// Runs of pollers, and those that found work.
+type Runs = (u64, u64);
+
 /// The pollers of each core: how many there are, and by their names how often they ran.
 fn write_pollers(out: &mut Exposition, reactors: &[(&str, Vec<PollerStats>)]) {
     let mut family = out.family("io_engine_reactor_pollers", Kind::Gauge, "Pollers, by kind.");
@@ -59,14 +62,14 @@ fn write_pollers(out: &mut Exposition, reactors: &[(&str, Vec<PollerStats>)]) {
         family.sample(&[("core", core), ("kind", "active")], pollers.len() - timed);
         family.sample(&[("core", core), ("kind", "timed")], timed);
     }
-    let mut named: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
+    let mut named: BTreeMap<(&str, &str), Runs> = BTreeMap::new();
     for (core, pollers) in reactors {
         for poller in pollers {
             let (runs, busy) = named.entry((core, poller.name)).or_default();
             (*runs, *busy) = (*runs + poller.runs, *busy + poller.busy_runs);
         }
     }
-    let columns: [(&str, &str, fn(&(u64, u64)) -> u64); 2] = [
+    let columns: [Figure<Runs, u64>; 2] = [
         ("io_engine_reactor_poller_runs_total", "Runs of the pollers of a name.", |all| all.0),
         (
             "io_engine_reactor_poller_busy_runs_total",

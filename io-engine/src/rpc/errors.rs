@@ -139,6 +139,23 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(_) => return Some(Errno::EINVAL),
         None => {}
     }
+    if let Some(errno) = errno_of_what_is_below(error) {
+        return Some(errno);
+    }
+    if let Some(error) = error.downcast_ref::<ManagerError>() {
+        return errno_of_manager(error);
+    }
+    if let Some(error) = error.downcast_ref::<PoolError>() {
+        return Some(errno_of_pool(error));
+    }
+    if error.is::<MemoryError>() {
+        return Some(Errno::ENOMEM);
+    }
+    error.downcast_ref::<io::Error>()?.raw_os_error().map(Errno::from_raw)
+}
+
+/// The errno of an error of a file, or of a device over another one.
+fn errno_of_what_is_below(error: &(dyn Error + 'static)) -> Option<Errno> {
     match error.downcast_ref::<FileError>() {
         Some(FileError::NotFound { .. }) => return Some(Errno::ENOENT),
         Some(FileError::NotStorage { .. } | FileError::NoDirect { .. }) => {
@@ -158,16 +175,7 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(SplitError::Room { .. } | SplitError::Uneven { .. }) => return Some(Errno::EINVAL),
         None => {}
     }
-    if let Some(error) = error.downcast_ref::<ManagerError>() {
-        return errno_of_manager(error);
-    }
-    if let Some(error) = error.downcast_ref::<PoolError>() {
-        return Some(errno_of_pool(error));
-    }
-    if error.is::<MemoryError>() {
-        return Some(Errno::ENOMEM);
-    }
-    error.downcast_ref::<io::Error>()?.raw_os_error().map(Errno::from_raw)
+    None
 }
 
 fn errno_of_manager(error: &ManagerError) -> Option<Errno> {

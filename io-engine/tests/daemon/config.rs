@@ -64,6 +64,13 @@ fn make_everything(daemon: &Daemon, dir: &str) {
     call("bdev_set_health_thresholds", json!({"faulted_media_errors": 9}));
     call("bdev_set_health_thresholds", json!({"name": "z", "degraded_io_timeouts": 4}));
 
+    make_target(daemon, dir);
+    make_faults(daemon);
+}
+
+/// A target with two subsystems.
+fn make_target(daemon: &Daemon, dir: &str) {
+    let call = |method: &str, params: Value| daemon.call(method, params);
     let nqn = "nqn.2016-06.io.spdk:all";
     call("nvmf_set_max_subsystems", json!({"max_subsystems": 5}));
     call(
@@ -97,7 +104,6 @@ fn make_everything(daemon: &Daemon, dir: &str) {
         "nvmf_create_subsystem",
         json!({"nqn": "nqn.2016-06.io.spdk:open", "allow_any_host": true}),
     );
-    make_faults(daemon);
 }
 
 /// Faults of every form. None of them fires.
@@ -159,6 +165,43 @@ fn shown(daemon: &Daemon) -> Value {
     all.into()
 }
 
+/// What a configuration with one of everything has in it.
+const SAVED: &[&str] = &[
+    "bdev_nvme_set_options",
+    "bdev_malloc_create",
+    "bdev_null_create",
+    "depth=8",
+    "bdev_aio_create",
+    "bdev_passthru_create",
+    "bdev_delay_create",
+    "bdev_error_create",
+    "error:///odd",
+    "\"split_count\":3",
+    "\"split_size_mb\":1",
+    "split:///r?split_count=2&num_blocks=1024",
+    "bdev_set_qos_limit",
+    "bdev_set_io_timeout",
+    "bdev_set_qd_sampling_period",
+    "bdev_enable_histogram",
+    "bdev_set_health_thresholds",
+    "\"error_type\":\"failure\"",
+    "\"error_type\":\"nvme_failure\"",
+    "\"error_type\":\"pending\"",
+    "\"error_type\":\"nomem\"",
+    "\"error_type\":\"corrupt_data\"",
+    "\"num\":5",
+    "\"queue_depth\":2",
+    "\"corrupt_offset\":7",
+    "status-nvme-2-81",
+    "type=power_cut",
+    "pool_import",
+    "block_create",
+    "nvmf_set_max_subsystems",
+    "nvmf_subsystem_listener_set_ana_state",
+    "nvmf_discovery_add_referral",
+    "log_set_level",
+];
+
 #[test]
 fn one_of_everything_is_the_same_after_a_restart() {
     let files = tempfile::tempdir().expect("a directory");
@@ -180,41 +223,7 @@ fn one_of_everything_is_the_same_after_a_restart() {
     }
     assert_eq!(json!({"subsystems": sections}), saved);
     let text = saved.to_string();
-    for name in [
-        "bdev_nvme_set_options",
-        "bdev_malloc_create",
-        "bdev_null_create",
-        "depth=8",
-        "bdev_aio_create",
-        "bdev_passthru_create",
-        "bdev_delay_create",
-        "bdev_error_create",
-        "error:///odd",
-        "\"split_count\":3",
-        "\"split_size_mb\":1",
-        "split:///r?split_count=2&num_blocks=1024",
-        "bdev_set_qos_limit",
-        "bdev_set_io_timeout",
-        "bdev_set_qd_sampling_period",
-        "bdev_enable_histogram",
-        "bdev_set_health_thresholds",
-        "\"error_type\":\"failure\"",
-        "\"error_type\":\"nvme_failure\"",
-        "\"error_type\":\"pending\"",
-        "\"error_type\":\"nomem\"",
-        "\"error_type\":\"corrupt_data\"",
-        "\"num\":5",
-        "\"queue_depth\":2",
-        "\"corrupt_offset\":7",
-        "status-nvme-2-81",
-        "type=power_cut",
-        "pool_import",
-        "block_create",
-        "nvmf_set_max_subsystems",
-        "nvmf_subsystem_listener_set_ana_state",
-        "nvmf_discovery_add_referral",
-        "log_set_level",
-    ] {
+    for name in SAVED {
         assert!(text.contains(name), "{name} in {saved:#}");
     }
     assert!(!text.contains("retries=0"), "{saved:#}");

@@ -92,7 +92,7 @@ impl Request for Subscribe {
         optional(
             "types",
             Kind::List { item: &choice(&words(&TYPES)), min: 1, max: TYPES.len() },
-            "Only these kinds; that events are lost is always told.",
+            "Only these kinds, as `notify_get_types` names them; that events are lost is always told.",
         ),
     ]];
 

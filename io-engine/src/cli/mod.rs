@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use spdk_rs::env::pci::PciAddress;
 
 use crate::bdev::BdevUri;
 use crate::perf::options::PerfArgs;
@@ -33,6 +34,7 @@ pub mod exit;
 mod export;
 mod generate;
 mod http;
+mod hugepages;
 mod log;
 pub mod log_control;
 pub mod manage;
@@ -245,6 +247,13 @@ pub struct EnvArgs {
     /// How long an idle core spins before it sleeps, in microseconds (adaptive only)
     #[arg(long, value_name = "US", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub spin_us: Option<u32>,
+    /// NVMe controller of this machine that may be used, by PCI address, and no other; may be
+    /// repeated
+    #[arg(short = 'A', long, value_name = "ADDRESS", conflicts_with = "pci_blocked")]
+    pub pci_allowed: Vec<PciAddress>,
+    /// NVMe controller of this machine that may not be used, by PCI address; may be repeated
+    #[arg(short = 'B', long, value_name = "ADDRESS")]
+    pub pci_blocked: Vec<PciAddress>,
 }
 
 impl EnvArgs {

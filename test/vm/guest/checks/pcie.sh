@@ -207,7 +207,7 @@ print(sum(op['ios'] for op in ops if op['op'] == 'flush'))")
 }
 
 plug() {
-    poll 20 monitor device_add '{"driver": "nvme", "id": "hot", "serial": "vm4", "drive": "hot", "bus": "slot"}'
+    poll 20 monitor device_add '{"driver": "nvme", "id": "hot", "serial": "vm4", "drive": "hot", "bus": "port1"}'
     poll 20 test -e "/sys/bus/pci/devices/$HOT/driver_override"
     # The kernel's own driver may be looking at it at this moment.
     poll 20 "$IO_ENGINE" pci bind "$HOT"
@@ -221,23 +221,23 @@ unplug() {
     poll 30 gone
 }
 
-# Whoever drives a disk that is pulled out lets go of it, and ends.
+# Whoever drives a disk that is pulled out lets go of it at once, although there is load.
 unplugged_under_load() {
     plug
     perf "pcie:///$HOT/1" -q 8 -o 4k -n 100
-    "$IO_ENGINE" perf "pcie:///$HOT/1" --no-huge -s 64 -w randwrite -q 32 -t 600 >"$WORK/load.log" 2>&1 &
+    "$IO_ENGINE" perf "pcie:///$HOT/1" --no-huge -s 64 -w randwrite -q 32 -t 20 >"$WORK/load.log" 2>&1 &
     local pid=$! status=0
     sleep 3
     kill -0 "$pid"
     unplug
-    poll 30 ended "$pid"
+    # The device is gone for the kernel: whoever held it has closed it. The load goes on to fail until its time is over.
+    kill -0 "$pid"
     wait "$pid" || status=$?
-    tail -n 20 "$WORK/load.log"
+    grep -v 'a turn took too long' "$WORK/load.log"
     ((status != 0)) || fail 'the load did not notice'
     grep -q 'the kernel wants the PCI function back' "$WORK/load.log"
+    grep -q 'first: write: the device is gone' "$WORK/load.log"
 }
-
-ended() { ! kill -0 "$1" 2>/dev/null; }
 
 RPC=$WORK/pcie.sock
 
@@ -257,7 +257,7 @@ told() { rpc notify_get_notifications | grep -q "\"$1\""; }
 
 # The daemon finds what is plugged in, serves it, survives that it is pulled out under load, and finds it again.
 hot_plug() {
-    local round size
+    local round size load
     daemon_start
     refused 'is not among those that are allowed' rpc bdev_nvme_attach_controller \
         "{\"name\": \"x\", \"trtype\": \"PCIe\", \"traddr\": \"$PLAIN\"}"
@@ -276,12 +276,14 @@ hot_plug() {
         size=$(blockdev --getsize64 "/dev/$disk")
         equal "$size" $((256 << 20)) 'the size'
         dd if=/dev/urandom of="/dev/$disk" bs=64k oflag=direct status=none 2>/dev/null &
+        load=$!
         sleep 2
         unplug
         poll 20 has_no_bdev
         told bdev_unplugged
         poll 20 told nvme_controller_removed
-        wait || true
+        # Not for the daemon, which goes on.
+        wait "$load" || true
         disconnect_all
         rpc spdk_get_version >/dev/null
     done

@@ -131,7 +131,7 @@ mod tests {
         let shown = run(args(None, None, &[]));
         assert!(shown.contains("2MiB") && shown.lines().count() == 6, "{shown}");
         let clear = HugepagesArgs { clear: true, ..args(None, None, &[1]) };
-        assert_eq!(run(clear), "NUMA node 1: 0 pages of 2MiB, 0B, 0 free\n");
+        assert_eq!(run(clear), "NUMA node 1: 0 pages of 2MiB, 0, 0 free\n");
     }
 
     #[test]

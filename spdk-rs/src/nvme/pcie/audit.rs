@@ -39,7 +39,8 @@ fn within(dma: &DmaMap, iova: u64, len: usize, what: &str) {
 fn list(iova: u64, len: usize, dma: &DmaMap, slot: ListSlot) -> Vec<u8> {
     within(dma, iova, len, "the list");
     let offset = iova.wrapping_sub(slot.iova);
-    let inside = usize::try_from(offset).ok().filter(|offset| offset + len <= slot.bytes);
+    let fits = |offset: &usize| offset.checked_add(len).is_some_and(|end| end <= slot.bytes);
+    let inside = usize::try_from(offset).ok().filter(fits);
     let Some(offset) = inside else {
         panic!("the list of {len} bytes at {iova:#x} is not the command's own");
     };

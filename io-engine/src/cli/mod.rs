@@ -132,7 +132,7 @@ impl ClientCommand {
 #[derive(Debug)]
 pub enum Invocation {
     /// Run the daemon.
-    Daemon(DaemonArgs),
+    Daemon(Box<DaemonArgs>),
     /// Put load on devices in this process.
     Perf(Box<PerfArgs>),
     /// Export devices in this process.
@@ -159,7 +159,7 @@ impl Invocation {
     {
         let Cli { daemon, command } = Cli::try_parse_from(args)?;
         let invocation = match command {
-            None => Self::Daemon(daemon),
+            None => Self::Daemon(Box::new(daemon)),
             Some(Command::Perf(args)) => Self::Perf(args),
             Some(Command::Export(args)) => Self::Export(args),
             Some(Command::Rpc(args)) => Self::Rpc(args),

@@ -9,7 +9,7 @@ fn parse(line: &str) -> Result<Invocation, clap::Error> {
 
 fn daemon(line: &str) -> DaemonArgs {
     match parse(line) {
-        Ok(Invocation::Daemon(args)) => args,
+        Ok(Invocation::Daemon(args)) => *args,
         other => panic!("{line}: {other:?}"),
     }
 }

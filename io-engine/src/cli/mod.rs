@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use spdk_rs::env::pci::PciAddress;
 
 use crate::bdev::BdevUri;
 use crate::perf::options::PerfArgs;
@@ -33,6 +34,7 @@ pub mod exit;
 mod export;
 mod generate;
 mod http;
+mod hugepages;
 mod log;
 pub mod log_control;
 pub mod manage;
@@ -130,7 +132,7 @@ impl ClientCommand {
 #[derive(Debug)]
 pub enum Invocation {
     /// Run the daemon.
-    Daemon(DaemonArgs),
+    Daemon(Box<DaemonArgs>),
     /// Put load on devices in this process.
     Perf(Box<PerfArgs>),
     /// Export devices in this process.
@@ -157,7 +159,7 @@ impl Invocation {
     {
         let Cli { daemon, command } = Cli::try_parse_from(args)?;
         let invocation = match command {
-            None => Self::Daemon(daemon),
+            None => Self::Daemon(Box::new(daemon)),
             Some(Command::Perf(args)) => Self::Perf(args),
             Some(Command::Export(args)) => Self::Export(args),
             Some(Command::Rpc(args)) => Self::Rpc(args),
@@ -245,6 +247,13 @@ pub struct EnvArgs {
     /// How long an idle core spins before it sleeps, in microseconds (adaptive only)
     #[arg(long, value_name = "US", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub spin_us: Option<u32>,
+    /// NVMe controller of this machine that may be used, by PCI address, and no other; may be
+    /// repeated
+    #[arg(short = 'A', long, value_name = "ADDRESS", conflicts_with = "pci_blocked")]
+    pub pci_allowed: Vec<PciAddress>,
+    /// NVMe controller of this machine that may not be used, by PCI address; may be repeated
+    #[arg(short = 'B', long, value_name = "ADDRESS")]
+    pub pci_blocked: Vec<PciAddress>,
 }
 
 impl EnvArgs {

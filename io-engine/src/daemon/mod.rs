@@ -293,6 +293,8 @@ async fn serve(
             http.end().await;
         }
         context.nvmf().stop().await;
+        // What is plugged in now comes too late.
+        context.hotplug().stop().await;
         flush::end_devices(engine, unflushed).await?;
         Ok(served?)
     };

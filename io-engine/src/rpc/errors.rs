@@ -131,6 +131,7 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(NvmeError::Registry(error)) => return errno_of_one(error),
         Some(NvmeError::NotFound { .. }) => return Some(Errno::ENODEV),
         Some(NvmeError::NoPath { .. }) => return Some(Errno::ENXIO),
+        Some(NvmeError::Pci(_)) => return Some(Errno::EPERM),
         // SPDK's for a controller name or path that is there already.
         Some(NvmeError::Taken { .. }) => return Some(Errno::EALREADY),
         Some(NvmeError::Connect { .. } | NvmeError::Failed { .. } | NvmeError::NoReactor) => {

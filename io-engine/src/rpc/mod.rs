@@ -49,10 +49,11 @@ use std::sync::{Arc, OnceLock};
 use jsonrpsee::types::Params as RawParams;
 use jsonrpsee::{PendingSubscriptionSink, RpcModule};
 use nix::errno::Errno;
+use spdk_rs::nvme::controller::ControllerOptions;
 
 use crate::core::Engine;
 use crate::pool::block_api::BlockStores;
-use crate::subsys::Nvmf;
+use crate::subsys::{Hotplug, Nvmf};
 use errors::RpcResult;
 pub use method::{Feed, Method, Subscription, When};
 pub use phase::{Phase, Phases};
@@ -67,6 +68,7 @@ pub struct Context {
     malloc_next: AtomicU64,
     /// What NVMe controllers are attached with.
     nvme_defaults: bdev_nvme::Defaults,
+    hotplug: Hotplug,
     nvmf: Nvmf,
     /// Devices that blocks are allocated from.
     blocks: BlockStores,
@@ -109,6 +111,17 @@ impl Context {
     #[must_use]
     pub fn roots(&self) -> &Roots {
         &self.roots
+    }
+
+    /// Hot plug of NVMe controllers.
+    #[must_use]
+    pub fn hotplug(&self) -> &Hotplug {
+        &self.hotplug
+    }
+
+    /// What NVMe controllers are attached with when nothing else is said.
+    pub(crate) fn nvme_options(&self, engine: &Engine) -> ControllerOptions {
+        self.nvme_defaults.options(engine.host())
     }
 
     /// The NVMe-oF target.

@@ -21,7 +21,7 @@ pub use iovec::IoVec;
 pub use memory::{HugePolicy, Memory, MemoryError, MemoryOptions, MemoryReport, SharedRegion};
 /// Where the pages of the engine's memory come from.
 pub use spdk_rs_sys::hugepage::MemoryOptions as MemoryBacking;
-/// Processor cores, the processor time of threads, digests of blocks and PCI functions: what those above this
-/// crate need of the ground.
-pub use spdk_rs_sys::{cpu, digest, os, pci};
+/// Processor cores, the processor time of threads, digests of blocks, PCI functions and the kernel's
+/// announcements of devices: what those above this crate need of the ground.
+pub use spdk_rs_sys::{cpu, digest, os, pci, uevent};
 pub use work::{Work, WorkCount};

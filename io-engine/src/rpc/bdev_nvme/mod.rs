@@ -6,6 +6,7 @@ mod detach;
 mod discovery;
 #[cfg(feature = "fault-injection")]
 mod error_injection;
+mod hotplug;
 mod options;
 mod paths;
 mod trid;
@@ -21,6 +22,7 @@ pub(in crate::rpc) fn methods() -> Vec<Method> {
     all.extend(discovery::methods());
     #[cfg(feature = "fault-injection")]
     all.extend(error_injection::methods());
+    all.extend(hotplug::methods());
     all.extend(options::methods());
     all.extend(paths::methods());
     all

@@ -54,6 +54,7 @@ impl Subsystem for Bdevs {
     async fn calls(&self, context: &Context) -> RpcResult<Vec<Call>> {
         let engine = context.engine()?;
         let mut all = nvme::options(context);
+        all.extend(nvme::hotplug(context));
         all.extend(device_settings::general(engine));
         let (drivers, stores) = (drivers(), context.blocks.all().await);
         let add = |all: &mut Vec<Call>, calls: Vec<Call>| {

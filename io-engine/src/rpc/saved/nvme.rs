@@ -12,6 +12,7 @@ use super::{Call, Remake};
 use crate::core::{Engine, HostIdentity};
 use crate::rpc::Context;
 use crate::rpc::errors::RpcResult;
+use crate::subsys::hotplug::PERIOD_DEFAULT;
 
 /// What controllers are attached with, when something was set.
 pub(super) fn options(context: &Context) -> Vec<Call> {
@@ -20,6 +21,19 @@ pub(super) fn options(context: &Context) -> Vec<Call> {
         return Vec::new();
     }
     vec![Call::new("bdev_nvme_set_options", set.into())]
+}
+
+/// Hot plug, while it is on. It comes before everything else that attaches, so that what it finds
+/// is there for what is configured after it.
+pub(super) fn hotplug(context: &Context) -> Vec<Call> {
+    let period = context.hotplug().period();
+    let period = period.map(|period| u64::try_from(period.as_micros()).unwrap_or(u64::MAX));
+    let call = |period: u64| {
+        let usual = u128::from(period) == PERIOD_DEFAULT.as_micros();
+        let period = if usual { Value::Null } else { period.into() };
+        Call::new("bdev_nvme_set_hotplug", json!({ "enable": true, "period_us": period }))
+    };
+    period.map(call).into_iter().collect()
 }
 
 /// All controllers and discovery services, with or without devices.
@@ -73,6 +87,11 @@ fn policy(bdev: &Bdev) -> Option<Call> {
 }
 
 fn attach(context: &Context, engine: &Engine, controller: &ControllerInfo) -> Vec<Call> {
+    let mut places = controller.paths.iter().filter_map(|path| path.trid.pci_address());
+    if places.any(|address| context.hotplug().has_attached(address)) {
+        // It comes by itself, as long as it is plugged in.
+        return Vec::new();
+    }
     let multipath = match controller.multipath {
         MultipathMode::Disable => "disable",
         MultipathMode::Failover => "failover",

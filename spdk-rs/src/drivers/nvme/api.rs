@@ -1,5 +1,6 @@
 //! What the driver is asked for, and what it tells.
 
+use spdk_rs_sys::pci::PciError;
 use thiserror::Error;
 
 use crate::bdev::RegistryError;
@@ -158,6 +159,9 @@ pub enum NvmeError {
     /// An address or name.
     #[error(transparent)]
     TransportId(#[from] TransportIdError),
+    /// A controller of this machine that is not to be used.
+    #[error(transparent)]
+    Pci(#[from] PciError),
     /// There is no such controller.
     #[error("there is no NVMe controller '{name}'")]
     NotFound {
@@ -226,6 +230,7 @@ impl NvmeError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Options(_) | Self::TransportId(_) | Self::BadName { .. } => "invalid",
+            Self::Pci(_) => "refused",
             Self::NotFound { .. } | Self::NoPath { .. } => "not_found",
             Self::Taken { .. } | Self::Registry(_) => "exists",
             Self::Connect { .. } | Self::NoReactor | Self::Failed { .. } => "io",

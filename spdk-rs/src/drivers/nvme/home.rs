@@ -39,6 +39,8 @@ pub(super) struct Home {
     resets: RefCell<Vec<oneshot::Sender<Result<(), String>>>>,
     /// Who waits for the end.
     stops: RefCell<Vec<oneshot::Sender<()>>>,
+    /// It is being detached, since its device goes.
+    leaving: Cell<bool>,
 }
 
 /// The answer to whoever attaches: the names of the block devices, or why it failed.
@@ -59,6 +61,7 @@ pub(super) fn start(
         link: RefCell::default(),
         resets: RefCell::default(),
         stops: RefCell::default(),
+        leaving: Cell::new(false),
     });
     NvmeCore::of(reactor).add_home(&home);
     reactor.spawn("nvme controller", async move { home.run(first).await });
@@ -82,16 +85,36 @@ pub(super) fn tell(reactor: &Rc<Reactor>, controller: &Arc<Controller>, events: 
     });
 }
 
+/// Tells the listeners of a controller's namespaces, from any reactor.
+pub(super) fn report(reactor: &Rc<Reactor>, controller: &Arc<Controller>, event: DeviceEvent) {
+    let (id, home) = (controller.id, controller.home.clone());
+    reactor.spawn("nvme report", async move {
+        let told = home.send(move |reactor| {
+            if let Some(home) = NvmeCore::of(reactor).home(id) {
+                home.shared.tell(&home.controller, |_, _| event.clone());
+            }
+        });
+        // A reactor that has ended has no controllers.
+        let _ = told.await;
+    });
+}
+
 /// Asks for the abort of a command, from any reactor.
 pub(super) fn abort(reactor: &Rc<Reactor>, controller: &Arc<Controller>, qid: u16, cid: u16) {
     let (id, home) = (controller.id, controller.home.clone());
     reactor.spawn("nvme abort", async move {
         let asked = home.spawn(move |reactor| async move {
-            let link = NvmeCore::of(&reactor).home(id).and_then(|home| home.link());
-            if let Some(link) = link {
-                let done = link.abort(qid, cid).await;
-                tracing::info!(qid, cid, ?done, "abort of an NVMe command");
-            }
+            let Some(home) = NvmeCore::of(&reactor).home(id) else { return };
+            let Some(link) = home.link() else { return };
+            let done = link.abort(qid, cid).await;
+            tracing::info!(qid, cid, ?done, "abort of an NVMe command");
+            let outcome = match done {
+                Ok(true) => "aborted",
+                Ok(false) => "not aborted",
+                Err(_) => "failed",
+            };
+            let event = DeviceEvent::CommandAbort { qid, cid, outcome };
+            home.shared.tell(&home.controller, |_, _| event.clone());
         });
         let _ = asked.await;
     });
@@ -203,7 +226,10 @@ impl Home {
         let mut lost_at = clock.ticks();
         let mut failed = 0;
         // What was asked of the association before is answered by a new one.
-        self.signal.take(Events::all() - Events::STOP);
+        let asked = self.signal.take(Events::all() - Events::STOP);
+        if asked.contains(Events::LEAVING) {
+            self.leave("its device was pulled out");
+        }
         self.watch_patience();
         loop {
             let options = &self.controller.options;
@@ -246,6 +272,11 @@ impl Home {
                         let _ = first.send(Err(why));
                         return None;
                     }
+                    if matches!(error, LinkError::Absent { .. }) {
+                        self.leave("its device is not there any more");
+                        self.signal.wait(Events::STOP).await;
+                        self.signal.raise(Events::STOP);
+                    }
                 }
             }
         }
@@ -282,6 +313,17 @@ impl Home {
         self.tell_channels().await;
         let events = self.signal.wait(Events::STOP | Events::RESET).await;
         self.signal.raise(events & Events::STOP);
+    }
+
+    /// Detaches the controller, since its device goes. This comes back as a request to stop.
+    fn leave(&self, why: &'static str) {
+        if self.leaving.replace(true) {
+            return;
+        }
+        let (shared, controller) = (Arc::clone(&self.shared), Arc::clone(&self.controller));
+        tracing::warn!(controller = controller.name, why, "an NVMe controller is detached");
+        shared.tell(&controller, |_, _| DeviceEvent::Unplugged { reason: why.into() });
+        self.reactor.spawn("nvme removal", async move { shared.detach(&controller).await });
     }
 
     /// Lets I/O fail when the controller stays away for longer than I/O is to wait.
@@ -350,6 +392,14 @@ impl Home {
             if events.contains(Events::STOP) {
                 self.signal.raise(Events::STOP);
                 return;
+            }
+            if events.contains(Events::LEAVING) {
+                self.leave("its device was pulled out, or is to be given back");
+            }
+            if events.contains(Events::RESET) {
+                let reason = self.controller.trouble().unwrap_or_else(|| "asked for".to_owned());
+                let event = DeviceEvent::ControllerReset { reason: reason.into() };
+                self.shared.tell(&self.controller, |_, _| event.clone());
             }
             if events.intersects(Events::RESET | Events::QUEUE_LOST) || link.is_closed() {
                 if link.is_closed() {

@@ -158,6 +158,11 @@ impl QueueListener for AdminEnd {
         }
         self.signal.raise(Events::CLOSED);
     }
+
+    fn device_leaves(&self, why: &'static str) {
+        tracing::debug!(why, "a controller's device leaves");
+        self.signal.raise(Events::LEAVING);
+    }
 }
 
 impl Link {

@@ -72,6 +72,10 @@ fn watch(reactor: &Rc<Reactor>, pair: &Rc<PciePair>) {
         loop {
             sleep(WATCH).await;
             let Some(pair) = weak.upgrade().filter(|pair| pair.open.get()) else { return };
+            if let Some(why) = pair.controller.leaving() {
+                tracing::warn!(address = %pair.controller.address, why, "an NVMe controller leaves");
+                pair.device_leaves(why);
+            }
             if let Some(trouble) = pair.controller.trouble() {
                 tracing::error!(address = %pair.controller.address, trouble, "an NVMe controller fails");
                 pair.close(trouble);

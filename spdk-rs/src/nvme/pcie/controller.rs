@@ -179,6 +179,17 @@ impl PcieController {
         Csts(self.function().registers().read32(at(offset::CSTS)))
     }
 
+    /// Why it has to be let go of, if so. A request of the kernel's is told once.
+    pub(super) fn leaving(&self) -> Option<&'static str> {
+        if self.function().registers().is_lost() {
+            Some("its registers are gone: it was pulled out")
+        } else if self.function().is_wanted_back() {
+            Some("the kernel wants the PCI function back")
+        } else {
+            None
+        }
+    }
+
     /// Why it cannot go on, if so.
     pub(super) fn trouble(&self) -> Option<&'static str> {
         let status = self.status();
@@ -306,25 +317,44 @@ impl PcieController {
         let off = |status: Csts| !status.rdy() || status.0 == GONE;
         // The other fields stay: they may not change together with this one.
         self.configure(cc.with_en(false));
-        if self.wait(reactor, self.ready_limit(), off).await {
+        let heeded = self.wait(reactor, self.ready_limit(), off).await;
+        if heeded && self.status().0 != GONE {
             self.halted.store(true, Ordering::Release);
-        } else {
-            tracing::warn!(address = %self.address, "an NVMe controller cannot be disabled");
-            self.stop_at_once();
+            return;
         }
+        // Ones are what a device answers that is gone, and one whose registers are out of reach
+        // only. The latter could go on writing to memory.
+        if !heeded {
+            tracing::warn!(address = %self.address, "an NVMe controller cannot be disabled");
+        }
+        if let Err(error) = self.take_bus_master() {
+            let own = Arc::clone(&self);
+            let reset = reactor.offload().call(move || own.function().reset()).await;
+            let reset = matches!(reset, Ok(Ok(())));
+            tracing::warn!(address = %self.address, %error, reset, "an NVMe controller cannot be stopped");
+        }
+        self.halted.store(true, Ordering::Release);
+    }
+
+    /// Takes the right to transfer from it. An error is that of a function that has no
+    /// configuration space any more, and so is gone, or of one that has to be reset.
+    fn take_bus_master(&self) -> std::io::Result<()> {
+        let taken = self.function().set_bus_master(false);
+        // What it sent before arrives before the answer to a read.
+        let _ = self.status();
+        taken
     }
 
     /// Takes the right to transfer from it, without waiting for anything that it may do.
     pub(super) fn stop_at_once(&self) {
-        if self.halted.swap(true, Ordering::AcqRel) {
+        if self.is_halted() {
             return;
         }
-        if let Err(error) = self.function().set_bus_master(false) {
-            // A function without a configuration space is gone, and transfers nothing.
+        if let Err(error) = self.take_bus_master() {
             tracing::warn!(address = %self.address, %error, "an NVMe controller cannot be stopped");
         }
-        // What it sent before arrives before the answer to a read.
-        let _ = self.status();
+        // Only now: whoever sees this takes the memory back.
+        self.halted.store(true, Ordering::Release);
     }
 
     /// Runs a command about queues on the admin queue, from any reactor.

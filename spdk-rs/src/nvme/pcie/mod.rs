@@ -22,6 +22,8 @@
 //! I/O queues have no interrupts: while I/O is in flight its reactor polls, and it sleeps when none
 //! is. The admin queue has one, so that events do not wait.
 
+#[cfg(debug_assertions)]
+mod audit;
 mod connect;
 mod controller;
 mod core;

@@ -208,6 +208,13 @@ impl PciePair {
         taken
     }
 
+    /// Tells whoever listens that the device goes.
+    pub(super) fn device_leaves(&self, why: &'static str) {
+        if let Some(listener) = self.listener() {
+            listener.device_leaves(why);
+        }
+    }
+
     fn listener(&self) -> Option<Rc<dyn QueueListener>> {
         self.listener.borrow().clone()
     }
@@ -380,6 +387,8 @@ impl QueuePair for PciePair {
                 }
             }
         }
+        #[cfg(debug_assertions)]
+        super::audit::check(&sqe, total_len(pieces(&data)), dma, slot);
         inner.rings.push(&sqe);
         Ok(())
     }

@@ -5,11 +5,13 @@
 #   0000:00:11.0   4096-byte blocks, transfers of 16 KiB at the most, one I/O queue
 #   0000:00:12.0   two namespaces
 #   0000:00:13.0   a controller memory buffer, and a zoned namespace that the engine has to leave alone
+#   0000:01:00.0   a slot that a drive is plugged into and pulled out of
 
 PLAIN=0000:00:10.0
 NARROW=0000:00:11.0
 DOUBLE=0000:00:12.0
 ODD=0000:00:13.0
+HOT=0000:01:00.0
 NQN=nqn.2026-01.io.example:pcie
 EXPORT_PID=$WORK/export.pid
 
@@ -186,6 +188,110 @@ killed_and_used_again() {
     perf "pcie:///$PLAIN/1" -q 8 -o 4k -n 100
 }
 
+# QEMU tells of every flush that the drive gets.
+flushes() { grep -c '^pci_nvme_flush_ns' /run/job/qemu.log || true; }
+
+flushes_arrive() {
+    local before after sent
+    before=$(flushes)
+    perf "pcie:///$PLAIN/1" -q 8 -o 4k -n 200 --flush-every 10
+    sent=$(python3 -c "
+import json
+ops = json.load(open('$WORK/report.json'))['jobs'][0]['ops']
+print(sum(op['ios'] for op in ops if op['op'] == 'flush'))")
+    after=$(flushes)
+    echo "sent $sent, before $before, after $after"
+    ((sent > 0)) || fail 'no flush was sent'
+    # The end of a run flushes as well.
+    ((after - before >= sent)) || fail "the drive got $((after - before)) flushes of $sent"
+}
+
+plug() {
+    poll 20 monitor device_add '{"driver": "nvme", "id": "hot", "serial": "vm4", "drive": "hot", "bus": "port1"}'
+    poll 20 test -e "/sys/bus/pci/devices/$HOT/driver_override"
+    # The kernel's own driver may be looking at it at this moment.
+    poll 20 "$IO_ENGINE" pci bind "$HOT"
+    equal "$(driver_of "$HOT")" vfio-pci 'the driver'
+}
+
+gone() { [[ ! -e /sys/bus/pci/devices/$HOT ]]; }
+
+unplug() {
+    monitor device_del '{"id": "hot"}'
+    poll 30 gone
+}
+
+# Whoever drives a disk that is pulled out lets go of it at once, although there is load.
+unplugged_under_load() {
+    plug
+    perf "pcie:///$HOT/1" -q 8 -o 4k -n 100
+    "$IO_ENGINE" perf "pcie:///$HOT/1" --no-huge -s 64 -w randwrite -q 32 -t 20 >"$WORK/load.log" 2>&1 &
+    local pid=$! status=0
+    sleep 3
+    kill -0 "$pid"
+    unplug
+    # The device is gone for the kernel: whoever held it has closed it. The load goes on to fail until its time is over.
+    kill -0 "$pid"
+    wait "$pid" || status=$?
+    grep -v 'a turn took too long' "$WORK/load.log"
+    ((status != 0)) || fail 'the load did not notice'
+    grep -q 'the kernel wants the PCI function back' "$WORK/load.log"
+    grep -q 'first: write: the device is gone' "$WORK/load.log"
+}
+
+RPC=$WORK/pcie.sock
+
+rpc() { "$IO_ENGINE" rpc -r "$RPC" "$@"; }
+
+daemon_start() {
+    setsid "$IO_ENGINE" -r "$RPC" --no-huge -s 64 -A "$HOT" >"$WORK/daemon.log" 2>&1 </dev/null &
+    echo $! >"$EXPORT_PID"
+    poll 30 rpc spdk_get_version >/dev/null
+}
+
+has_bdev() { rpc bdev_get_bdevs | grep -q "\"${HOT}n1\""; }
+
+has_no_bdev() { ! has_bdev; }
+
+told() { rpc notify_get_notifications | grep -q "\"$1\""; }
+
+# The daemon finds what is plugged in, serves it, survives that it is pulled out under load, and finds it again.
+hot_plug() {
+    local round size load
+    daemon_start
+    refused 'is not among those that are allowed' rpc bdev_nvme_attach_controller \
+        "{\"name\": \"x\", \"trtype\": \"PCIe\", \"traddr\": \"$PLAIN\"}"
+    rpc bdev_nvme_set_hotplug '{"enable": true}'
+    rpc nvmf_create_transport '{"trtype": "TCP"}'
+    rpc nvmf_create_subsystem "{\"nqn\": \"$NQN\", \"allow_any_host\": true}"
+    rpc nvmf_subsystem_add_listener "{\"nqn\": \"$NQN\", \"listen_address\":
+        {\"trtype\": \"TCP\", \"adrfam\": \"IPv4\", \"traddr\": \"127.0.0.1\", \"trsvcid\": \"$PORT1\"}}"
+    for round in 1 2; do
+        echo "round $round"
+        plug
+        poll 20 has_bdev
+        rpc nvmf_subsystem_add_ns "{\"nqn\": \"$NQN\", \"namespace\": {\"bdev_name\": \"${HOT}n1\"}}"
+        connect "$NQN" "$PORT1"
+        disk_of "$controller" 1
+        size=$(blockdev --getsize64 "/dev/$disk")
+        equal "$size" $((256 << 20)) 'the size'
+        dd if=/dev/urandom of="/dev/$disk" bs=64k oflag=direct status=none 2>/dev/null &
+        load=$!
+        sleep 2
+        unplug
+        poll 20 has_no_bdev
+        told bdev_unplugged
+        poll 20 told nvme_controller_removed
+        # Not for the daemon, which goes on.
+        wait "$load" || true
+        disconnect_all
+        rpc spdk_get_version >/dev/null
+    done
+    told nvme_controller_added
+    rpc save_config | grep -q bdev_nvme_set_hotplug
+    export_end
+}
+
 # The IOMMU tells of every transfer to an address that was not mapped.
 no_faults() {
     dmesg | grep -q 'DMAR: .*Queued invalidation'
@@ -210,5 +316,10 @@ suite_checks() {
     check 'the kernel reads the same, and the other way round' same_contents
     check 'disks in use stay where they are' disks_in_use_stay
     check 'a controller whose process was killed' killed_and_used_again
+    check 'flushes arrive at the drive' flushes_arrive
+    CHECK_LIMIT=120
+    check 'a drive is pulled out under load' unplugged_under_load
+    check 'drives come and go under load' hot_plug
+    CHECK_LIMIT=60
     check 'no fault of the IOMMU' no_faults
 }

@@ -1,6 +1,12 @@
 //! Controllers on this machine: the driver over a controller that is a program.
+#![allow(clippy::disallowed_types, reason = "a listener may be called on any thread")]
+
+use std::sync::Mutex;
+
+use spdk_rs_sys::pci::PciFilter;
 
 use super::*;
+use crate::bdev::{DeviceEvent, EventListener};
 use crate::nvme::pcie::model::{self, Fault, Model, Seen, Shape};
 use crate::nvme::spec::identify::sgls;
 use crate::nvme::spec::opcode::{admin, nvm};
@@ -191,6 +197,48 @@ fn io_survives_what_a_broken_controller_does() {
     }
 }
 
+/// The steps of time-outs that were told since the last look.
+fn steps(heard: &Mutex<Vec<DeviceEvent>>) -> Vec<String> {
+    let step = |event: DeviceEvent| match event {
+        DeviceEvent::CommandTimeout { qid: 1, action, .. } => Some(format!("late, {action}")),
+        DeviceEvent::CommandAbort { qid: 1, outcome, .. } => Some(outcome.to_owned()),
+        DeviceEvent::ControllerReset { reason } => Some(format!("reset: {reason}")),
+        DeviceEvent::Unreachable => Some("given up".to_owned()),
+        _ => None,
+    };
+    heard.lock().unwrap().drain(..).filter_map(step).collect()
+}
+
+#[test]
+fn each_step_of_a_time_out_is_told() {
+    let drive = Drive::new(Shape::default());
+    let mut options = impatient();
+    options.controller.ctrlr_loss_timeout_sec = 0;
+    options.controller.reconnect_delay_sec = 0;
+    let (host, handle) = (&drive.host, drive.attach(options));
+    let (desc, heard) = events_of(host, "pn1");
+    drive.model.inject(Fault::Hold);
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    assert_eq!(steps(&heard), ["late, abort", "aborted"]);
+    // The abort is not answered either.
+    drive.model.inject(Fault::Hold);
+    drive.model.inject(Fault::Deaf(admin::ABORT));
+    assert_eq!(host.write(&handle, 0, 1, 2), NvmeStatus::SUCCESS);
+    let told = steps(&heard);
+    assert_eq!(told[..2], ["late, abort", "reset: a command took too long"], "{told:?}");
+    assert!(told.contains(&"failed".to_owned()), "{told:?}");
+    // Nor does it come back.
+    drive.model.inject(Fault::Hold);
+    drive.model.inject(Fault::Deaf(admin::ABORT));
+    drive.model.inject(Fault::NeverReady);
+    assert_eq!(host.write(&handle, 0, 1, 3), NvmeStatus::INTERNAL_PATH_ERROR);
+    let told = steps(&heard);
+    assert_eq!(told[..2], ["late, abort", "reset: a command took too long"], "{told:?}");
+    assert!(told.contains(&"given up".to_owned()), "{told:?}");
+    drop((desc, handle));
+    drive.finish();
+}
+
 #[test]
 fn a_controller_that_fails_is_reset_and_io_goes_on() {
     for fault in [Fault::Fatal, Fault::Gone] {
@@ -220,6 +268,71 @@ fn a_controller_that_stays_gone_fails_its_io() {
     assert_eq!(host.state(), ControllerState::Failed);
     assert!(host.trouble().contains("all ones"), "{}", host.trouble());
     drop(handle);
+    drive.finish();
+}
+
+/// What has happened to a device.
+fn events_of(host: &Host, name: &str) -> (Arc<BdevDesc>, Arc<Mutex<Vec<DeviceEvent>>>) {
+    let heard: Arc<Mutex<Vec<DeviceEvent>>> = Arc::default();
+    let bdev = host.registry.find(name).unwrap();
+    let own = Arc::clone(&heard);
+    let listener: EventListener = Arc::new(move |_, event| own.lock().unwrap().push(event.clone()));
+    (BdevDesc::open(&bdev, OpenMode::Read, "listener", Some(listener)).unwrap(), heard)
+}
+
+#[test]
+fn a_controller_that_is_pulled_out_goes_with_its_devices() {
+    // However long one that fails would be tried again.
+    let drive = Drive::new(Shape::default());
+    let (host, handle) = (&drive.host, drive.attach(options()));
+    let (desc, heard) = events_of(host, "pn1");
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    drive.model.inject(Fault::PulledOut);
+    let writes: Vec<_> = (0..20).map(|i| handle.write(host.buf(1, i), i.into(), 1)).collect();
+    let done = host.reactor.block_on(futures::future::join_all(writes));
+    assert!(done.iter().all(|done| done.status == NvmeStatus::INVALID_NAMESPACE), "{done:?}");
+    host.until("the end of the device", || host.registry.all().is_empty());
+    drop((done, desc, handle));
+    host.until("the end of the controller", || host.driver.controllers(None).is_empty());
+    let unplugged = |event: &DeviceEvent| matches!(event, DeviceEvent::Unplugged { .. });
+    let heard = std::mem::take(&mut *heard.lock().unwrap());
+    assert_eq!(heard.iter().filter(|event| unplugged(event)).count(), 1, "{heard:?}");
+    assert!(heard.contains(&DeviceEvent::Removed), "{heard:?}");
+    let again = drive.refused(options());
+    assert!(again.contains("there is no such PCI function"), "{again}");
+    assert_eq!(drive.finish().enabled, 1, "nobody tried it again");
+}
+
+#[test]
+fn a_controller_that_the_kernel_wants_back_is_given_back_in_order() {
+    let drive = Drive::new(Shape::default());
+    let (host, handle) = (&drive.host, drive.attach(options()));
+    assert_eq!(host.write(&handle, 0, 8, 1), NvmeStatus::SUCCESS);
+    drive.model.ask_back();
+    host.until("the end of the device", || host.registry.all().is_empty());
+    assert!(!host.write(&handle, 0, 1, 2).is_success());
+    drop(handle);
+    host.until("the end of the controller", || host.driver.controllers(None).is_empty());
+    let seen = drive.model.seen();
+    assert_eq!((seen.shutdowns, seen.left), (1, 0), "queues go, then it is told");
+    // It was let go of: who comes next gets it.
+    let handle = drive.attach(options());
+    host.expect(&handle, 0, 8, 1);
+    drop(handle);
+    drive.finish();
+}
+
+#[test]
+fn a_controller_that_fails_and_is_not_found_again_goes() {
+    let drive = Drive::new(Shape::default());
+    let (host, handle) = (&drive.host, drive.attach(options()));
+    drive.model.inject(Fault::Fatal);
+    let write = handle.write(host.buf(1, 5), 9, 1);
+    host.until("the failure", || host.state() != ControllerState::Enabled);
+    drive.model.forget();
+    assert_eq!(host.reactor.block_on(write).status, NvmeStatus::INVALID_NAMESPACE);
+    drop(handle);
+    host.until("the end of the controller", || host.driver.controllers(None).is_empty());
     drive.finish();
 }
 
@@ -285,6 +398,18 @@ fn a_controller_has_one_user() {
     assert!(again.contains("a PCIe controller is the only path of its name"), "{again}");
     drop(handle);
     drive.finish();
+}
+
+#[test]
+fn a_controller_that_is_not_to_be_used_is_refused() {
+    let drive = Drive::new(Shape::default());
+    let filter = PciFilter { blocked: vec![drive.model.address], ..PciFilter::default() };
+    assert!(drive.host.driver.set_pci_filter(filter));
+    assert!(!drive.host.driver.set_pci_filter(PciFilter::default()), "the first one stays");
+    let refused = drive.refused(options());
+    assert!(refused.contains("is blocked (--pci-blocked)"), "{refused}");
+    assert!(drive.host.driver.controllers(None).is_empty());
+    assert_eq!(drive.finish().enabled, 0);
 }
 
 #[test]

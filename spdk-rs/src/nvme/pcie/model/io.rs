@@ -38,6 +38,7 @@ impl Model {
                 }
                 return;
             }
+            Some(Fault::PulledOut) => return self.pull_out(state),
             _ => {}
         }
         let status = self.execute(state, sqe);

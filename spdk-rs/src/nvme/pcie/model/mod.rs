@@ -12,7 +12,9 @@ mod io;
 mod memory;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io as std_io;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,6 +59,9 @@ pub(crate) enum Fault {
     Fatal,
     /// At the next I/O command the controller is gone.
     Gone,
+    /// At the next I/O command it is pulled out: the mapping of its registers has nothing behind it
+    /// any more, and there is no function at its address.
+    PulledOut,
     /// It never becomes ready.
     NeverReady,
     /// It reports a fatal error while it is being enabled.
@@ -133,6 +138,7 @@ struct Cq {
 struct State {
     enabled: bool,
     bus_master: bool,
+    wanted_back: bool,
     dead: bool,
     stays_ready: bool,
     sqs: BTreeMap<u16, Sq>,
@@ -152,6 +158,8 @@ struct State {
 pub(crate) struct Model {
     pub(crate) address: PciAddress,
     registers: Arc<Mmio>,
+    /// What the registers are a mapping of.
+    file: File,
     dma: Arc<DmaMap>,
     arena: (usize, usize),
     shape: Shape,
@@ -193,6 +201,10 @@ impl Function for Handle {
     fn admin_event(&self) -> Option<&EventFd> {
         None
     }
+
+    fn is_wanted_back(&self) -> bool {
+        std::mem::take(&mut self.0.lock().wanted_back)
+    }
 }
 
 impl Model {
@@ -205,13 +217,15 @@ impl Model {
         static NEXT: AtomicU32 = AtomicU32::new(0x1_0000);
         let domain = NEXT.fetch_add(1, Ordering::Relaxed);
         let address = PciAddress { domain, bus: 1, device: 0, function: 0 };
-        let registers = Arc::new(Mmio::in_memory(REGISTERS).unwrap());
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(REGISTERS as u64).unwrap();
+        let registers = Arc::new(Mmio::map(file.as_fd(), 0, REGISTERS).unwrap());
         let (start, len) = memory.arena_range();
         let arena = (start.addr(), len);
         let dma = Arc::new(DmaMap::Linear { start: arena.0, len, delta: DELTA });
         let state = State { disk: vec![0; BLOCK * BLOCKS], ..State::default() };
         let state = Mutex::new(state);
-        let model = Arc::new(Self { address, registers, dma, arena, shape, state });
+        let model = Arc::new(Self { address, registers, file, dma, arena, shape, state });
         model.set_capabilities();
         MODELS.lock().unwrap().insert(address, Arc::clone(&model));
         let stepped = Arc::clone(&model);
@@ -256,6 +270,23 @@ impl Model {
         self.registers.write32(offset::CC as usize, 0);
         self.set_capabilities();
         self.stop(&mut state);
+    }
+
+    /// Asks for the function, as the kernel does when it is to be unplugged.
+    pub(crate) fn ask_back(&self) {
+        self.lock().wanted_back = true;
+    }
+
+    /// Takes it away.
+    fn pull_out(&self, state: &mut State) {
+        (state.dead, state.bus_master) = (true, false);
+        self.forget();
+        self.file.set_len(0).unwrap();
+    }
+
+    /// Has no function at its address any more, for whoever looks for one.
+    pub(crate) fn forget(&self) {
+        MODELS.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.address);
     }
 
     /// Reports an event.

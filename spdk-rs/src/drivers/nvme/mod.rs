@@ -29,6 +29,8 @@ mod guests;
 mod head;
 mod home;
 mod inject;
+mod manage;
+mod passthrough;
 mod queue;
 mod retry;
 #[cfg(test)]
@@ -41,6 +43,8 @@ pub use api::{
     MultipathPolicy, NvmeError, PathInfo,
 };
 pub use disk::NvmeDisk;
+pub use manage::{Firmware, Format, FormatChoice, Sanitize, SecureErase};
+pub use passthrough::{Outcome, Passed, Transfer};
 
 use crate::bdev::Registry;
 use crate::nvme::TransportId;

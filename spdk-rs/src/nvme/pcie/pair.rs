@@ -198,7 +198,7 @@ impl PciePair {
             }
         }
         if taken != 0 {
-            self.inner.borrow().rings.tell_taken();
+            self.inner.borrow_mut().rings.tell_taken();
             if self.room_wanted.replace(false)
                 && let Some(listener) = self.listener()
             {

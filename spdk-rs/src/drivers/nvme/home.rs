@@ -169,6 +169,10 @@ impl Home {
                         None => self.tell_back(),
                     }
                     self.answer_resets(&Ok(()));
+                    // The namespaces have just been looked at.
+                    for waiting in self.rescans.take() {
+                        let _ = waiting.send(Ok(()));
+                    }
                     self.serve(&link).await;
                 }
                 Err(why) => {
@@ -185,6 +189,7 @@ impl Home {
         }
         self.controller.set_state(ControllerState::Deleting);
         self.answer_resets(&Err("the controller was detached".to_owned()));
+        drop(self.rescans.take());
         NvmeCore::of(&self.reactor).remove_home(self.controller.id);
         for stop in self.stops.take() {
             let _ = stop.send(());
@@ -446,8 +451,6 @@ impl Home {
         });
         let _ = join_all(ended).await;
         let _ = self.link.borrow_mut().take();
-        // The next association begins with a look of its own; nobody waits for this one.
-        drop(self.rescans.take());
         if stopping && !link.is_closed() {
             link.shut_down().await;
         } else {

@@ -1,7 +1,7 @@
 //! Changes of an attached controller's namespaces, media and firmware.
 //!
-//! What destroys data needs the block devices for itself: while it runs nobody can open them for
-//! writing, and it does not begin while somebody has one open. The block devices are in line with
+//! What destroys data needs the block devices for itself: it does not begin while somebody has one
+//! open, nobody can open one for writing while it runs, and the I/O of a reader waits for its end. The block devices are in line with
 //! the namespaces when it returns; where the size of a block has changed, a device of the old
 //! blocks is removed and one of the new comes in its place.
 
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::NvmeDriver;
 use super::api::NvmeError;
+use super::core::NvmeCore;
 use super::driver::Shared;
 use super::home;
 use crate::bdev::{BdevDesc, ClaimKind, OpenMode};
@@ -102,8 +103,10 @@ pub struct Firmware {
     pub activate: bool,
 }
 
-/// Block devices that nobody else may write while their namespaces are changed.
-pub(super) struct Alone(#[expect(dead_code, reason = "keeps the devices open")] Vec<Arc<BdevDesc>>);
+/// Block devices that nobody else may use while their namespaces are changed: the I/O of whoever
+/// opens one meanwhile waits. A block of a new format may be longer than the buffer of a read that
+/// was made for the old one.
+pub(super) struct Alone(Vec<Arc<BdevDesc>>);
 
 impl Alone {
     /// Takes the devices of a controller's namespaces, or of one of them.
@@ -135,7 +138,15 @@ impl Alone {
             }
             taken.push(desc);
         }
+        taken.iter().for_each(|desc| desc.bdev().hold_newcomers());
         Ok(Self(taken))
+    }
+
+    /// Gives the devices back.
+    async fn end(self) {
+        for desc in self.0 {
+            desc.bdev().let_go().await;
+        }
     }
 }
 
@@ -154,6 +165,51 @@ impl NvmeDriver {
             })?;
         }
         Ok(())
+    }
+
+    /// Runs something that changes namespaces with the association of a controller, alone with the
+    /// devices of these; resets the controller afterwards if the outcome `resets`; returns when the
+    /// devices are in line with the namespaces.
+    pub(super) async fn alone<T, F, Fut>(
+        &self,
+        name: &str,
+        (nsid, what): (Option<u32>, &'static str),
+        run: F,
+        resets: fn(&T) -> bool,
+    ) -> Result<T, NvmeError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Rc<Link>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, LinkError>> + 'static,
+    {
+        let controller = self.connected(name, what)?;
+        let (shared, own) = (Arc::clone(&self.shared), Arc::clone(&controller));
+        // A task of its reactor: it goes on when nobody waits for it any more.
+        let task = controller.home.spawn(move |reactor| async move {
+            let name = own.name.as_str();
+            let failed = |why| NvmeError::Failed { what, name: name.to_owned(), why };
+            let alone = Alone::take(&shared, name, nsid, what)?;
+            let link = NvmeCore::of(&reactor).home(own.id).and_then(|home| home.link());
+            let done = match link {
+                Some(link) => run(link).await,
+                None => Err(LinkError::Closed { what }),
+            };
+            let mut done = done.map_err(|error| told(name, what, error));
+            if done.as_ref().is_ok_and(resets)
+                && let Err(why) = home::reset(&own).await
+            {
+                done = Err(failed(why));
+            }
+            // Also after a failure: nobody knows how far it came.
+            if let Err(why) = home::rescan(&own).await
+                && done.is_ok()
+            {
+                done = Err(failed(why));
+            }
+            alone.end().await;
+            done
+        });
+        task.await.map_err(|_| NvmeError::NoReactor)?
     }
 
     /// What the controller says of its health, and who it is: model, serial number, firmware.
@@ -211,14 +267,12 @@ impl NvmeDriver {
         }
         let erases = how.erase != SecureErase::None && attributes & fna::ERASE_ALL != 0;
         let wide = attributes & fna::FORMAT_ALL != 0 || erases;
-        let alone = Alone::take(&self.shared, name, nsid.filter(|_| !wide), what)?;
         let lbaf = self.choose_format(name, what, nsid, how.choice).await?;
         let erase = how.erase.setting();
+        let affected = nsid.filter(|_| !wide);
         let nsid = nsid.unwrap_or(NSID_ALL);
         let run = move |link: Rc<Link>| async move { link.format(nsid, lbaf, erase).await };
-        self.at_link(name, what, run).await?;
-        drop(alone);
-        self.rescan(name).await
+        self.alone(name, (affected, what), run, |()| false).await
     }
 
     /// The index of the LBA format that is asked for.
@@ -271,7 +325,6 @@ impl NvmeDriver {
         if info.identify.sanicap.get() & needs == 0 {
             return Err(unsupported(name, what, "it has no such operation (SANICAP)"));
         }
-        let alone = Alone::take(&self.shared, name, None, what)?;
         let how_words = SanitizeCdw10(0).with_action(action).with_no_deallocate(no_deallocate);
         let (words, pattern) = match how {
             Sanitize::Overwrite { passes, pattern, invert } => {
@@ -281,9 +334,7 @@ impl NvmeDriver {
             _ => (how_words, 0),
         };
         let run = move |link: Rc<Link>| async move { link.sanitize(words, pattern).await };
-        let started = self.at_link(name, what, run).await;
-        drop(alone);
-        started
+        self.alone(name, (None, what), run, |()| false).await
     }
 
     /// Makes a namespace and attaches it to the controller, if that is asked for; returns its
@@ -323,11 +374,8 @@ impl NvmeDriver {
     pub async fn delete_namespace(&self, name: &str, nsid: u32) -> Result<(), NvmeError> {
         let what = "delete namespace";
         self.able(name, what, oacs::NAMESPACE_MANAGEMENT, "it has no namespace management")?;
-        let alone = Alone::take(&self.shared, name, Some(nsid), what)?;
         let run = move |link: Rc<Link>| async move { link.delete_namespace(nsid).await };
-        self.at_link(name, what, run).await?;
-        drop(alone);
-        self.rescan(name).await
+        self.alone(name, (Some(nsid), what), run, |()| false).await
     }
 
     /// Attaches a namespace to a controller, or detaches it.
@@ -343,11 +391,8 @@ impl NvmeDriver {
     ) -> Result<(), NvmeError> {
         let what = if attach { "attach namespace" } else { "detach namespace" };
         self.able(name, what, oacs::NAMESPACE_MANAGEMENT, "it has no namespace management")?;
-        let alone = Alone::take(&self.shared, name, Some(nsid), what)?;
         let run = move |link: Rc<Link>| async move { link.attach_namespace(nsid, attach).await };
-        self.at_link(name, what, run).await?;
-        drop(alone);
-        self.rescan(name).await
+        self.alone(name, (Some(nsid), what), run, |()| false).await
     }
 
     /// Gives a controller a firmware image, commits it and has it activated by a reset.
@@ -371,19 +416,15 @@ impl NvmeDriver {
             );
             return Err(unsupported(name, what, &why));
         }
-        let alone = Alone::take(&self.shared, name, None, what)?;
         let action =
             if activate { commit_action::REPLACE_AND_ACTIVATE } else { commit_action::REPLACE };
         let run = move |link: Rc<Link>| async move {
             link.download_firmware(&image).await?;
             link.commit_firmware(slot, action).await
         };
-        let activation: Activation = self.at_link(name, what, run).await?;
-        if activate && activation == Activation::AsAsked {
-            self.reset(name, None).await?;
-        }
-        drop(alone);
-        Ok(activation)
+        let resets: fn(&Activation) -> bool =
+            if activate { |done| *done == Activation::AsAsked } else { |_| false };
+        self.alone(name, (None, what), run, resets).await
     }
 
     fn info_of(&self, name: &str, what: &'static str) -> Result<Arc<LinkInfo>, NvmeError> {
@@ -407,6 +448,15 @@ impl NvmeDriver {
             return Err(unsupported(name, what, otherwise));
         }
         Ok(info)
+    }
+}
+
+/// An association's error, of a controller.
+pub(super) fn told(name: &str, what: &'static str, error: LinkError) -> NvmeError {
+    let name = name.to_owned();
+    match error {
+        LinkError::Refused { what, status } => NvmeError::Refused { what, name, status },
+        other => NvmeError::Failed { what, name, why: other.to_string() },
     }
 }
 

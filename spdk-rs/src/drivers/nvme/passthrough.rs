@@ -11,7 +11,7 @@ use super::api::{ControllerState, NvmeError};
 use super::command;
 use super::controller::Controller;
 use super::core::NvmeCore;
-use super::manage::Alone;
+use super::manage::told;
 use crate::NvmeStatus;
 use crate::bdev::{BdevDesc, IoBuf, IoType, NvmeCommand, OpenMode};
 use crate::env::DmaBuf;
@@ -131,49 +131,13 @@ impl NvmeDriver {
         if queue == Passed::Io {
             return self.pass_io(name, command, sqe, data, timeout).await;
         }
-        if !changes_namespaces(&sqe) {
-            return self.pass_admin(name, sqe, data, timeout).await;
-        }
-        let nsid = Some(sqe.nsid.get()).filter(|&nsid| nsid != 0 && nsid != NSID_ALL);
-        let alone = Alone::take(&self.shared, name, nsid, what)?;
-        let outcome = self.pass_admin(name, sqe, data, timeout).await?;
-        drop(alone);
-        self.rescan(name).await?;
-        Ok(outcome)
-    }
-
-    async fn pass_admin(
-        &self,
-        name: &str,
-        sqe: Sqe,
-        data: Transfer,
-        timeout: Option<Duration>,
-    ) -> Result<Outcome, NvmeError> {
-        let what = "passed command";
-        let run = move |link: Rc<Link>| async move {
-            let memory = link.reactor().memory().clone();
-            let buf = buffer(&data, |len| memory.alloc(len))?;
-            let sent = Box::pin(link.passthrough(sqe, buf));
-            let late = async {
-                match timeout {
-                    Some(limit) => sleep(limit).await,
-                    None => std::future::pending().await,
-                }
-            };
-            match select(sent, Box::pin(late)).await {
-                Either::Left((answer, _)) if !answer.end.answered => {
-                    Err(LinkError::Closed { what })
-                }
-                Either::Left((answer, _)) => {
-                    let end = answer.end;
-                    let data = received(&data, end.status, answer.buf);
-                    Ok(Some(Outcome { status: end.status, result: end.result, data }))
-                }
-                // The buffer is the command's until that has ended.
-                Either::Right(_) => Ok(None),
-            }
+        let run = move |link: Rc<Link>| send(link, sqe, data, timeout);
+        let outcome = if changes_namespaces(&sqe) {
+            let nsid = Some(sqe.nsid.get()).filter(|&nsid| nsid != 0 && nsid != NSID_ALL);
+            self.alone(name, (nsid, what), run, |_| false).await?
+        } else {
+            self.at_link(name, what, run).await?
         };
-        let outcome = self.at_link(name, what, run).await?;
         outcome.ok_or_else(|| NvmeError::TimedOut { what, name: name.to_owned() })
     }
 
@@ -251,11 +215,37 @@ impl NvmeDriver {
             }
         });
         let done = asked.await.map_err(|_| NvmeError::NoReactor)?;
-        let name = name.to_owned();
-        done.map_err(|error| match error {
-            LinkError::Refused { what, status } => NvmeError::Refused { what, name, status },
-            other => NvmeError::Failed { what, name, why: other.to_string() },
-        })
+        done.map_err(|error| told(name, what, error))
+    }
+}
+
+/// Sends an admin command; nothing when it is not answered in time.
+async fn send(
+    link: Rc<Link>,
+    sqe: Sqe,
+    data: Transfer,
+    timeout: Option<Duration>,
+) -> Result<Option<Outcome>, LinkError> {
+    let memory = link.reactor().memory().clone();
+    let buf = buffer(&data, |len| memory.alloc(len))?;
+    let sent = Box::pin(link.passthrough(sqe, buf));
+    let late = async {
+        match timeout {
+            Some(limit) => sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    match select(sent, Box::pin(late)).await {
+        Either::Left((answer, _)) if !answer.end.answered => {
+            Err(LinkError::Closed { what: "passed command" })
+        }
+        Either::Left((answer, _)) => {
+            let end = answer.end;
+            let data = received(&data, end.status, answer.buf);
+            Ok(Some(Outcome { status: end.status, result: end.result, data }))
+        }
+        // The buffer is the command's until that has ended.
+        Either::Right(_) => Ok(None),
     }
 }
 

@@ -23,6 +23,7 @@ mod core;
 mod discovery;
 mod disk;
 mod driver;
+mod formats;
 mod forward;
 mod fused;
 mod guests;

@@ -145,6 +145,23 @@ pub async fn create(engine: &Engine, uri: &str) -> Result<String, BdevError> {
     plan(uri)?.create(engine).await
 }
 
+/// Attaches the NVMe controller that a URI names, whatever its namespaces are; returns its name, and
+/// the number of the namespace if the URI has one.
+///
+/// # Errors
+/// [`BdevError`]; then nothing was attached.
+pub async fn attach_controller(
+    engine: &Engine,
+    uri: &str,
+) -> Result<(String, Option<u32>), BdevError> {
+    let uri = BdevUri::parse(uri)?;
+    match uri.scheme() {
+        "pcie" => pcie::attach(engine, &uri).await,
+        "nvmf" | "nvmf+tcp" => nvmf::attach(engine, &uri).await,
+        _ => Err(uri.unknown_scheme(&["pcie", "nvmf", "nvmf+tcp"]).into()),
+    }
+}
+
 /// Removes a device by name, alias or UUID. A namespace of an NVMe controller goes by detaching
 /// the controller, and with it go the controller's other namespaces, as does a part of a device with
 /// the other parts. No data are destroyed: a volume

@@ -22,7 +22,8 @@ pub use export::ExportArgs;
 pub use generate::{CompletionsArgs, ManArgs};
 pub use http::HttpArgs;
 pub use log::{LogArgs, LogError, LogFormat};
-pub use manage::{EventsArgs, InjectArgs, NvmfArgs, PoolArgs, StatsArgs, VolArgs};
+pub use manage::{EventsArgs, InjectArgs, ManageArgs, NvmfArgs, PoolArgs, StatsArgs, VolArgs};
+pub use nvme::{NvmeArgs, NvmeCommand};
 pub use pci::{PciArgs, PciCommand};
 pub use rpc_server::RpcServerArgs;
 pub use top::TopArgs;
@@ -38,6 +39,7 @@ mod hugepages;
 mod log;
 pub mod log_control;
 pub mod manage;
+pub mod nvme;
 pub mod pci;
 pub mod remote;
 mod rpc_server;
@@ -93,6 +95,8 @@ pub enum ClientCommand {
     Vol(VolArgs),
     /// Manage the NVMe-oF target of a running daemon
     Nvmf(NvmfArgs),
+    /// Ask NVMe controllers, format their namespaces, change their firmware
+    Nvme(NvmeArgs),
     /// Inject faults into the devices of a running daemon
     Inject(InjectArgs),
     /// List the NVMe controllers of this machine, and give them to user space or back
@@ -117,6 +121,7 @@ impl ClientCommand {
             Self::Pool(args) => manage::pool(args),
             Self::Vol(args) => manage::vol(args),
             Self::Nvmf(args) => manage::nvmf(args),
+            Self::Nvme(args) => nvme::run(args),
             Self::Inject(args) => manage::inject(args),
             Self::Pci(args) => pci::run(args),
             Self::Stats(args) => manage::stats(args),

@@ -137,6 +137,10 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(NvmeError::Connect { .. } | NvmeError::Failed { .. } | NvmeError::NoReactor) => {
             return Some(Errno::EIO);
         }
+        Some(NvmeError::InUse { .. }) => return Some(Errno::EBUSY),
+        Some(NvmeError::NotSupported { .. }) => return Some(Errno::EOPNOTSUPP),
+        Some(NvmeError::TimedOut { .. }) => return Some(Errno::ETIMEDOUT),
+        Some(NvmeError::Refused { status, .. }) => return Some(Errno::from_raw(status.errno())),
         Some(_) => return Some(Errno::EINVAL),
         None => {}
     }

@@ -112,6 +112,7 @@ fn attach(context: &Context, engine: &Engine, controller: &ControllerInfo) -> Ve
             for name in fabrics.iter().chain(&["hdgst", "ddgst", "fabrics_connect_timeout_us"]) {
                 params.remove(*name);
             }
+            params.extend(local(context, engine, &path.options));
         }
         Call::new("bdev_nvme_attach_controller", params.into())
     };
@@ -189,6 +190,18 @@ fn connection(
         ("timeout_us", differs(options.timeout_us != usual.timeout_us, options.timeout_us.into())),
     ];
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// What only a controller of this machine has, as far as it is not what every one has.
+fn local(context: &Context, engine: &Engine, options: &ControllerOptions) -> Map<String, Value> {
+    let usual = context.nvme_defaults.options(engine.host());
+    let all = [
+        ("shadow_doorbells", options.shadow_doorbells, usual.shadow_doorbells),
+        ("cmb_sqs", options.cmb_sqs, usual.cmb_sqs),
+        ("sgl", options.sgl, usual.sgl),
+    ];
+    let changed = all.into_iter().filter(|(_, now, usual)| now != usual);
+    changed.map(|(name, now, _)| (name.to_owned(), now.into())).collect()
 }
 
 /// The times of reconnecting, when one of them differs from the usual: they go together.

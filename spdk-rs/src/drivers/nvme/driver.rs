@@ -129,6 +129,13 @@ impl Shared {
         members.map(|member| Arc::clone(&member.head)).collect()
     }
 
+    /// The block devices of a controller's namespaces, or of one of them.
+    pub(super) fn bdevs_of(&self, name: &str, nsid: Option<u32>) -> Vec<Arc<Bdev>> {
+        let wanted = |own: &u32| nsid.is_none_or(|nsid| nsid == *own);
+        let members = self.members(name).into_iter();
+        members.filter(|(own, _)| wanted(own)).map(|(_, member)| member.bdev).collect()
+    }
+
     fn members(&self, name: &str) -> BTreeMap<u32, Member> {
         self.groups().get(name).map(|group| group.members.clone()).unwrap_or_default()
     }

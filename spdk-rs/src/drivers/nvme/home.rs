@@ -35,6 +35,8 @@ pub(super) struct Home {
     shared: Arc<Shared>,
     signal: Rc<Signal>,
     link: RefCell<Option<Rc<Link>>>,
+    /// Who waits for the next look at the namespaces.
+    rescans: RefCell<Vec<oneshot::Sender<Result<(), String>>>>,
     /// Who waits for the next connection.
     resets: RefCell<Vec<oneshot::Sender<Result<(), String>>>>,
     /// Who waits for the end.
@@ -59,6 +61,7 @@ pub(super) fn start(
         shared: Arc::clone(shared),
         signal: Rc::default(),
         link: RefCell::default(),
+        rescans: RefCell::default(),
         resets: RefCell::default(),
         stops: RefCell::default(),
         leaving: Cell::new(false),
@@ -134,6 +137,20 @@ pub(super) async fn reset(controller: &Controller) -> Result<(), String> {
     told.await.unwrap_or_else(|_| Err("the controller was detached".to_owned()))
 }
 
+/// Has a controller's namespaces looked at anew, and waits until their devices are in line.
+pub(super) async fn rescan(controller: &Controller) -> Result<(), String> {
+    let id = controller.id;
+    let (tell, told) = oneshot::channel();
+    let sent = controller.home.send(move |reactor| {
+        if let Some(home) = NvmeCore::of(reactor).home(id) {
+            home.rescans.borrow_mut().push(tell);
+            home.signal.raise(Events::NAMESPACES);
+        }
+    });
+    sent.await.map_err(|gone| gone.to_string())?;
+    told.await.unwrap_or_else(|_| Err("the controller was reset or detached".to_owned()))
+}
+
 /// Ends a controller's task and waits for its end.
 pub(super) async fn stop(controller: &Controller) {
     let id = controller.id;
@@ -175,6 +192,10 @@ impl Home {
                         None => self.tell_back(),
                     }
                     self.answer_resets(&Ok(()));
+                    // The namespaces have just been looked at.
+                    for waiting in self.rescans.take() {
+                        let _ = waiting.send(Ok(()));
+                    }
                     self.serve(&link).await;
                 }
                 Err(why) => {
@@ -191,6 +212,7 @@ impl Home {
         }
         self.controller.set_state(ControllerState::Deleting);
         self.answer_resets(&Err("the controller was detached".to_owned()));
+        drop(self.rescans.take());
         NvmeCore::of(&self.reactor).remove_home(self.controller.id);
         for stop in self.stops.take() {
             let _ = stop.send(());
@@ -409,17 +431,33 @@ impl Home {
                 return;
             }
             if events.contains(Events::NAMESPACES) {
-                match self.scan(link).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(why)) => tracing::warn!(why, "namespaces could not all be used"),
-                    Err(error) => tracing::warn!(%error, "namespaces could not be read"),
-                }
+                self.look_again(link).await;
             } else if events.contains(Events::ANA) {
                 self.read_ana(link).await;
             }
             if events.contains(Events::DISCOVERY) {
                 self.shared.discovery_changed(&self.controller);
             }
+        }
+    }
+
+    /// Compares the namespaces with what is known, and tells those who wait for that.
+    async fn look_again(&self, link: &Rc<Link>) {
+        // Who asks meanwhile may have changed what was read already, and gets a look of its own.
+        let waiting = self.rescans.take();
+        let outcome = match self.scan(link).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(why)) => {
+                tracing::warn!(why, "namespaces could not all be used");
+                Err(why)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "namespaces could not be read");
+                Err(error.to_string())
+            }
+        };
+        for waiting in waiting {
+            let _ = waiting.send(outcome.clone());
         }
     }
 

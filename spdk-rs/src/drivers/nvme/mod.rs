@@ -23,12 +23,15 @@ mod core;
 mod discovery;
 mod disk;
 mod driver;
+mod formats;
 mod forward;
 mod fused;
 mod guests;
 mod head;
 mod home;
 mod inject;
+mod manage;
+mod passthrough;
 mod queue;
 mod retry;
 #[cfg(test)]
@@ -43,6 +46,8 @@ pub use api::{
     MultipathPolicy, NvmeError, PathInfo,
 };
 pub use disk::NvmeDisk;
+pub use manage::{Firmware, Format, FormatChoice, Sanitize, SecureErase};
+pub use passthrough::{Outcome, Passed, Transfer};
 
 use crate::bdev::Registry;
 use crate::nvme::TransportId;

@@ -241,7 +241,7 @@ impl Link {
         &self.signal
     }
 
-    pub(super) fn reactor(&self) -> &Rc<Reactor> {
+    pub(crate) fn reactor(&self) -> &Rc<Reactor> {
         &self.reactor
     }
 

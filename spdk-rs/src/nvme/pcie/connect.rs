@@ -53,6 +53,13 @@ pub(crate) async fn connect_admin(
         drop(pair.listener.borrow_mut().take());
         return Err(error);
     }
+    if options.cmb_sqs
+        && let Err(error) = controller.use_memory(reactor).await
+    {
+        controller.halt().await;
+        drop(pair.listener.borrow_mut().take());
+        return Err(error);
+    }
     if let Some(event) = controller.function().admin_event()
         && let Err(error) = reactor.watch(event.as_fd())
     {
@@ -97,7 +104,11 @@ pub(crate) async fn connect_io(
         qid,
         entries: info.io_queue_entries,
         transfer_max: info.transfer_max(),
-        sgl: SglSupport::of(info.identify.sgls.get()),
+        sgl: if info.options.sgl {
+            SglSupport::of(info.identify.sgls.get())
+        } else {
+            SglSupport::None
+        },
     };
     let pair = PciePair::new(reactor, controller, &pair, listener)?;
     // From here on whoever gives up leaves a queue that is deleted, or a controller that is

@@ -69,6 +69,12 @@ pub(super) trait Function: Send + Sync {
     /// Its registers (BAR 0).
     fn registers(&self) -> &Arc<Mmio>;
 
+    /// Maps what is behind a base address register, 0 to 5. Blocks.
+    ///
+    /// # Errors
+    /// [`LinkError::Device`] when there is nothing that can be mapped.
+    fn bar(&self, index: u8) -> Result<Arc<Mmio>, LinkError>;
+
     /// The memory that it may reach.
     fn dma(&self) -> &Arc<DmaMap>;
 
@@ -107,6 +113,14 @@ struct VfioFunction {
 impl Function for VfioFunction {
     fn registers(&self) -> &Arc<Mmio> {
         &self.registers
+    }
+
+    fn bar(&self, index: u8) -> Result<Arc<Mmio>, LinkError> {
+        if index == 0 {
+            return Ok(Arc::clone(&self.registers));
+        }
+        let mapped = self.device.map_bar(index.into());
+        mapped.map(Arc::new).map_err(|error| device_error(&error))
     }
 
     fn dma(&self) -> &Arc<DmaMap> {

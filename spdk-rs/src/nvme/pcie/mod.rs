@@ -24,6 +24,7 @@
 
 #[cfg(debug_assertions)]
 mod audit;
+mod cmb;
 mod connect;
 mod controller;
 mod core;
@@ -34,6 +35,7 @@ pub(crate) mod model;
 mod pair;
 mod quiesce;
 mod rings;
+mod shadow;
 
 pub(crate) use connect::{connect_admin, connect_io};
 pub(crate) use controller::PcieController;

@@ -178,6 +178,89 @@ disks_in_use_stay() {
     equal "$(driver_of "$PLAIN")" vfio-pci 'the driver'
 }
 
+# says WORDS URI [OPTION…]: verified load on a controller of which the engine says these words.
+says() {
+    local words=$1
+    shift
+    perf "$@" -L info
+    grep -q "$words" "$WORK/perf.log" || { cat "$WORK/perf.log"; fail "nothing was said of '$words'"; }
+}
+
+doorbells() {
+    perf "pcie:///$PLAIN/1" -q 32 -o 4k -n 1000
+    says 'shadow doorbells' "pcie:///$PLAIN/1" -q 1 -o 4k -n 100
+    perf "pcie:///$PLAIN/1?shadow_doorbells=false" -q 32 -o 4k -n 1000
+    if grep -q 'shadow doorbells' "$WORK/perf.log"; then fail 'shadow doorbells although they are switched off'; fi
+    perf "pcie:///$PLAIN/1?io_queue_size=3" -q 8 -o 4k -n 500
+}
+
+controller_memory() {
+    local depth
+    for depth in 1 32; do
+        says 'submission queues are in the memory' "pcie:///$ODD/1?cmb_sqs=true" -q "$depth" -o 4k -n 500
+    done
+    perf "pcie:///$ODD/1?cmb_sqs=true&shadow_doorbells=false" -q 32 -o 128k -n 60
+    refused 'cmb_sqs cannot be done: the controller has no memory buffer' \
+        "$IO_ENGINE" perf "pcie:///$PLAIN/1?cmb_sqs=true" --no-huge -s 64 -n 1
+}
+
+# json FILE EXPRESSION: whether a Python expression of `it`, the JSON in the file, is true.
+json() {
+    python3 -c 'import json, sys; it = json.load(open(sys.argv[1])); sys.exit(not eval(sys.argv[2]))' "$1" "$2" ||
+        { cat "$1"; fail "not so: $2"; }
+}
+
+nvme_json() { "$IO_ENGINE" nvme "$@" -o json >"$WORK/nvme.json"; }
+
+told_of_itself() {
+    nvme_json identify "pcie:///$PLAIN"
+    json "$WORK/nvme.json" '"QEMU" in it["mn"] and it["sn"] == "vm0" and "format" in it["admin_commands"]'
+    nvme_json identify "pcie:///$NARROW/1"
+    json "$WORK/nvme.json" '[f["block_size"] for f in it["lbafs"] if f["in_use"]] == [4096]'
+    nvme_json smart "pcie:///$PLAIN"
+    json "$WORK/nvme.json" '0 < it["temperature_celsius"] < 100 and it["critical_warnings"] == []'
+    nvme_json error-log "pcie:///$PLAIN"
+    nvme_json fw "pcie:///$PLAIN"
+    json "$WORK/nvme.json" 'it[0]["slot"] == 1 and it[0]["active"]'
+    "$IO_ENGINE" nvme identify "pcie:///$PLAIN/1" | grep -q 'performance'
+}
+
+formats() {
+    refused 'force is needed' "$IO_ENGINE" nvme format "pcie:///$DOUBLE/1" --block-size 4096 </dev/null
+    "$IO_ENGINE" nvme format "pcie:///$DOUBLE/1" --block-size 4096 --force
+    nvme_json identify "pcie:///$DOUBLE/1"
+    json "$WORK/nvme.json" '[f["block_size"] for f in it["lbafs"] if f["in_use"]] == [4096]'
+    perf "pcie:///$DOUBLE/1" -q 8 -o 4k -n 200
+    refused 'there are' "$IO_ENGINE" nvme format "pcie:///$DOUBLE/1" --block-size 65536 --force
+    "$IO_ENGINE" nvme format "pcie:///$DOUBLE/1" --lbaf 0 --force
+    perf "pcie:///$DOUBLE/1" -q 8 -o 512 -n 200
+}
+
+# Through a daemon: what is open is not formatted, and a new format is a new device.
+formats_of_a_daemon() {
+    local socket=$WORK/nvme.sock
+    setsid "$IO_ENGINE" --no-huge -s 64 -r "$socket" >>"$WORK/export.log" 2>&1 </dev/null &
+    echo $! >"$EXPORT_PID"
+    poll 30 "$IO_ENGINE" rpc -r "$socket" spdk_get_version
+    "$IO_ENGINE" rpc -r "$socket" bdev_nvme_attach_controller "{\"name\": \"d\", \"trtype\": \"PCIe\", \"traddr\": \"$DOUBLE\"}"
+    "$IO_ENGINE" rpc -r "$socket" bdev_passthru_create '{"base_bdev_name": "dn2", "name": "p"}'
+    "$IO_ENGINE" nvme list -r "$socket" | grep "d .*$DOUBLE.*dn1, dn2"
+    refused 'needs device .dn2. for itself' "$IO_ENGINE" nvme format dn2 --block-size 4096 --force -r "$socket"
+    "$IO_ENGINE" rpc -r "$socket" bdev_passthru_delete '{"name": "p"}'
+    # By the URI, too, it is the daemon's.
+    "$IO_ENGINE" nvme format "pcie:///$DOUBLE/2" --block-size 4096 --force -r "$socket"
+    "$IO_ENGINE" bdev list dn2 -o json -r "$socket" >"$WORK/nvme.json"
+    json "$WORK/nvme.json" 'it[0]["block_size"] == 4096'
+    "$IO_ENGINE" nvme detach-ns dn2 -r "$socket"
+    refused 'dn2' "$IO_ENGINE" bdev list dn2 -r "$socket"
+    "$IO_ENGINE" nvme attach-ns d --nsid 2 -r "$socket"
+    "$IO_ENGINE" nvme format dn2 --lbaf 0 --force -r "$socket"
+    "$IO_ENGINE" bdev list dn2 -o json -r "$socket" >"$WORK/nvme.json"
+    json "$WORK/nvme.json" 'it[0]["block_size"] == 512'
+    "$IO_ENGINE" nvme smart d -r "$socket" | grep temperature
+    export_end
+}
+
 # A process that is killed leaves a controller that the next one can use.
 killed_and_used_again() {
     "$IO_ENGINE" perf "pcie:///$PLAIN/1" --no-huge -s 64 -w randwrite -q 32 -t 60 >/dev/null 2>&1 &
@@ -308,9 +391,16 @@ suite_checks() {
     check 'two cores, one queue' two_cores "$NARROW/1"
     check 'a queue of two entries' few_entries
     check 'flushes and FUA' flushes_and_fua
+    check 'shadow doorbells on and off' doorbells
+    check 'submission queues in the memory of the controller' controller_memory
+    check 'what a controller tells of itself' told_of_itself
+    check 'formats' formats
+    check 'formats through a daemon' formats_of_a_daemon
     CHECK_LIMIT=180
     check 'every driver case: 512-byte blocks' cases "$PLAIN/1"
     check 'every driver case: 4096-byte blocks' cases "$NARROW/1"
+    check 'every driver case: without SGLs' cases "$PLAIN/1?sgl=false"
+    check 'every driver case: queues in the memory of the controller' cases "$ODD/1?cmb_sqs=true"
     CHECK_LIMIT=60
     check 'what cannot be is refused' unknown_is_refused
     check 'the kernel reads the same, and the other way round' same_contents

@@ -12,9 +12,9 @@ use crate::nvme::spec::identify::sgls;
 use crate::nvme::spec::opcode::{admin, nvm};
 use crate::reactor::PollerHandle;
 
-struct Drive {
-    model: Arc<Model>,
-    host: Host,
+pub(super) struct Drive {
+    pub(super) model: Arc<Model>,
+    pub(super) host: Host,
     _poller: PollerHandle,
 }
 
@@ -32,13 +32,13 @@ fn impatient() -> AttachOptions {
 }
 
 impl Drive {
-    fn new(shape: Shape) -> Self {
+    pub(super) fn new(shape: Shape) -> Self {
         let host = Host::new();
         let (model, poller) = Model::start(&host.memory, &host.reactor, shape);
         Self { model, host, _poller: poller }
     }
 
-    fn attach(&self, options: AttachOptions) -> IoHandle {
+    pub(super) fn attach(&self, options: AttachOptions) -> IoHandle {
         let names = self.host.try_attach("p", trid_of(&self.model), options).unwrap();
         assert_eq!(names, ["pn1"]);
         self.host.open("pn1")
@@ -49,7 +49,7 @@ impl Drive {
     }
 
     /// Ends all, and what the controller has seen.
-    fn finish(self) -> Seen {
+    pub(super) fn finish(self) -> Seen {
         let Self { model, host, _poller: poller } = self;
         host.detach_all();
         let seen = model.seen();
@@ -423,7 +423,6 @@ fn an_i_o_queue_that_cannot_be_made_is_tried_again() {
     assert_eq!(drive.finish().enabled, 1, "without a reset");
 }
 
-/// Also what the instructions of a read are counted with, by callgrind.
 #[test]
 fn reads_of_one_page_at_depth_32() {
     let drive = Drive::new(Shape::default());
@@ -456,4 +455,104 @@ fn events_are_heard() {
     assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
     drop(handle);
     drive.finish();
+}
+
+/// Reads and writes, some of them alone and some many at a time.
+fn mixed_load(host: &Host, handle: &IoHandle) {
+    for round in 0..40_u8 {
+        assert_eq!(host.write(handle, 0, 1, round), NvmeStatus::SUCCESS);
+        host.expect(handle, 0, 1, round);
+        let writes = (0..50).map(|i| handle.write(host.buf(1, i ^ round), i.into(), 1));
+        let writes = futures::future::join_all(writes.collect::<Vec<_>>());
+        assert!(host.reactor.block_on(writes).iter().all(|done| done.status.is_success()));
+        (0..50).for_each(|i| host.expect(handle, i.into(), 1, i ^ round));
+        if round % 8 == 0 {
+            // The controller stops looking.
+            host.reactor.block_on(sleep(Duration::from_millis(2)));
+        }
+    }
+}
+
+#[test]
+fn shadows_spare_doorbells_and_lose_no_command() {
+    let rung = |shadows: bool, wanted: bool, entries: u16| {
+        let drive = Drive::new(Shape { shadows, ..Shape::default() });
+        let mut options = options();
+        options.controller.shadow_doorbells = wanted;
+        options.controller.io_queue_size = entries;
+        let (host, handle) = (&drive.host, drive.attach(options));
+        mixed_load(host, &handle);
+        // After a reset the new association has shadows of its own.
+        let driver = Arc::clone(&host.driver);
+        host.reactor.block_on(async move { driver.reset("p", None).await }).unwrap();
+        mixed_load(host, &handle);
+        drop(handle);
+        let seen = drive.finish();
+        assert_eq!(seen.enabled, 2);
+        seen.doorbells
+    };
+    let (with, off, without) =
+        (rung(true, true, 128), rung(true, false, 128), rung(false, true, 128));
+    assert!(with < off / 4 && off.abs_diff(without) <= off / 10, "{with}, {off}, {without}");
+    // Rings that wrap at every turn.
+    rung(true, true, 3);
+}
+
+#[test]
+fn shadows_that_a_controller_refuses_are_not_used() {
+    let drive = Drive::new(Shape { shadows: true, ..Shape::default() });
+    let refusal = Fault::Fails(admin::DOORBELL_BUFFER_CONFIG, NvmeStatus::INTERNAL_ERROR);
+    drive.model.inject(refusal);
+    let (host, handle) = (&drive.host, drive.attach(options()));
+    mixed_load(host, &handle);
+    drop(handle);
+    assert!(drive.model.is_through());
+    drive.finish();
+}
+
+#[test]
+fn submission_queues_are_in_the_controllers_memory() {
+    let wanted = |memory: usize, entries: u16| {
+        let drive = Drive::new(Shape { memory, ..Shape::default() });
+        let mut options = options();
+        options.controller.cmb_sqs = true;
+        options.controller.io_queue_size = entries;
+        let (host, handle) = (&drive.host, drive.attach(options));
+        mixed_load(host, &handle);
+        let driver = Arc::clone(&host.driver);
+        host.reactor.block_on(async move { driver.reset("p", None).await }).unwrap();
+        mixed_load(host, &handle);
+        drop(handle);
+        drive.finish()
+    };
+    let seen = wanted(64 << 10, 5);
+    let io: u32 = seen.commands.values().sum();
+    assert_eq!(seen.from_own_memory, io, "every I/O command, and no command of the admin queue");
+    // Too little memory for a queue: it is elsewhere.
+    assert_eq!(wanted(4096, 128).from_own_memory, 0);
+    let drive = Drive::new(Shape::default());
+    let mut options = options();
+    options.controller.cmb_sqs = true;
+    let refused = drive.refused(options.clone());
+    assert!(
+        refused.contains("cmb_sqs cannot be done") && refused.contains("CAP.CMBS"),
+        "{refused}"
+    );
+    options.controller.cmb_sqs = false;
+    drop(drive.attach(options));
+    drive.finish();
+}
+
+#[test]
+fn without_sgls_pieces_are_copied() {
+    let drive = Drive::new(Shape { sgls: sgls::SUPPORTED, ..Shape::default() });
+    let mut options = options();
+    options.controller.sgl = false;
+    let (host, handle) = (&drive.host, drive.attach(options));
+    let bufs = (0..10).map(|i| host.buf(3, i)).collect();
+    let status = host.reactor.block_on(handle.write(SgList::new(bufs), 0, 30)).status;
+    assert_eq!(status, NvmeStatus::SUCCESS);
+    (0..10).for_each(|i| host.expect(&handle, u64::from(i) * 3, 3, i));
+    drop(handle);
+    assert_eq!(drive.finish().sgl, 0);
 }

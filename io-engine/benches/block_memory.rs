@@ -10,6 +10,7 @@ use io_engine::core::{Engine, EngineOptions};
 use io_engine::pool::allocator::Block;
 use io_engine::pool::block_api::{BlockStore, Blocking, CreateOptions};
 use spdk_rs::env::cpu::{CoreId, CoreSet};
+use spdk_rs::env::pci::PciFilter;
 use spdk_rs::env::{HugePolicy, MemoryBacking, MemoryOptions};
 use spdk_rs::reactor::{PollMode, Reactor, RuntimeOptions};
 
@@ -29,6 +30,7 @@ fn main() -> Outcome<()> {
             mode: PollMode::default(),
             ring: true,
         },
+        pci: PciFilter::default(),
     };
     let engine = Engine::start(&options)?;
     let blocking =

@@ -191,6 +191,22 @@ impl IovaMap {
             IovaMode::None => None,
         }
     }
+
+    /// Whether all of a run of I/O addresses belongs to the region. Looks at every page: not for
+    /// an I/O path.
+    #[must_use]
+    pub fn covers(&self, iova: u64, len: usize) -> bool {
+        let inside = |start: u64, room: usize| {
+            iova.checked_sub(start)
+                .and_then(|offset| (room as u64).checked_sub(offset))
+                .is_some_and(|rest| len as u64 <= rest)
+        };
+        match self.mode {
+            IovaMode::Va => inside(self.start as u64, self.len),
+            IovaMode::Pa => self.pages.iter().any(|page| inside(page.iova, page.len)),
+            IovaMode::None => false,
+        }
+    }
 }
 
 /// Computes how far the addresses run on from each page.

@@ -39,6 +39,8 @@ pub mod pci;
 pub mod socket;
 #[expect(unsafe_code, reason = "the time-stamp counter is read with an intrinsic")]
 pub mod tsc;
+#[expect(unsafe_code, reason = "socket calls take raw addresses and buffers")]
+pub mod uevent;
 #[expect(unsafe_code, reason = "requests name memory that the kernel reads and writes")]
 pub mod uring;
 #[expect(unsafe_code, reason = "devices are handed over by ioctl(2) and mmap(2)")]

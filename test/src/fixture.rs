@@ -14,6 +14,7 @@ use spdk_rs::env::{DmaBuf, Memory, MemoryOptions};
 use spdk_rs::reactor::{PollMode, Reactor, ReactorHandle, RuntimeOptions};
 use spdk_rs_sys::cpu::{self, CoreSet};
 use spdk_rs_sys::hugepage;
+use spdk_rs_sys::pci::PciFilter;
 
 use crate::devices::{self, DeviceSpec};
 use crate::nvmf::Rig;
@@ -67,6 +68,7 @@ pub fn engine(cores: usize) -> Result<Arc<Engine>> {
             mode: PollMode::Adaptive { spin: std::time::Duration::from_micros(20) },
             ring: true,
         },
+        pci: PciFilter::default(),
     };
     Ok(Engine::start(&options)?)
 }

@@ -16,9 +16,10 @@ mod null;
 mod nvmf;
 mod pcie;
 pub mod pool;
+pub mod split;
 pub mod uri;
 pub mod uring;
 mod vol;
 
-pub use dev::{BdevError, create, destroy, plan};
+pub use dev::{BdevError, attach_controller, create, destroy, plan};
 pub use uri::{BdevUri, Params, UriError};

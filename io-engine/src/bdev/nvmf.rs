@@ -45,6 +45,16 @@ pub(super) fn parse(uri: &BdevUri) -> Result<Box<dyn Factory>, BdevError> {
     Ok(Box::new(read(uri)?))
 }
 
+/// Attaches the controller; returns its name and the number of the namespace.
+pub(super) async fn attach(
+    engine: &Engine,
+    uri: &BdevUri,
+) -> Result<(String, Option<u32>), BdevError> {
+    let read = read(uri)?;
+    read.attach(engine).await?;
+    Ok((read.controller, read.nsid))
+}
+
 fn read(uri: &BdevUri) -> Result<Nvmf, UriError> {
     let scheme = uri.scheme();
     let Some(host) = uri.host() else {

@@ -30,6 +30,16 @@ pub(super) fn parse(uri: &BdevUri) -> Result<Box<dyn Factory>, BdevError> {
     Ok(Box::new(read(uri)?))
 }
 
+/// Attaches the controller; returns its name and the number of the namespace.
+pub(super) async fn attach(
+    engine: &Engine,
+    uri: &BdevUri,
+) -> Result<(String, Option<u32>), BdevError> {
+    let read = read(uri)?;
+    read.devices(engine).await?;
+    Ok((read.controller, read.nsid))
+}
+
 fn read(uri: &BdevUri) -> Result<Pcie, UriError> {
     if uri.host().is_some() {
         return Err(uri
@@ -58,6 +68,15 @@ fn read(uri: &BdevUri) -> Result<Pcie, UriError> {
     let mut options = ControllerOptions::new(&nqn, id);
     let controller = params.take_str("name").map(str::to_owned);
     options.allow_noiommu = params.take_bool("noiommu")?.unwrap_or(false);
+    if let Some(on) = params.take_bool("shadow_doorbells")? {
+        options.shadow_doorbells = on;
+    }
+    if let Some(on) = params.take_bool("cmb_sqs")? {
+        options.cmb_sqs = on;
+    }
+    if let Some(on) = params.take_bool("sgl")? {
+        options.sgl = on;
+    }
     take_common(&mut params, &mut options)?;
     params.finish()?;
     options.check().map_err(|error| refuse("options", "these", error.to_string()))?;
@@ -126,7 +145,8 @@ mod tests {
         assert!(!least.options.allow_noiommu);
         let full = pcie(
             "pcie:///01:00.0/2?name=disk&num_io_queues=2&io_queue_size=64&timeout_us=5&\
-             ctrlr_loss_timeout_sec=-1&reconnect_delay_sec=2&fast_io_fail_timeout_sec=3&noiommu=1",
+             ctrlr_loss_timeout_sec=-1&reconnect_delay_sec=2&fast_io_fail_timeout_sec=3&noiommu=1&\
+             shadow_doorbells=false&cmb_sqs=true&sgl=false",
         )
         .expect("all there is");
         assert_eq!((full.controller.as_str(), full.nsid), ("disk", Some(2)));
@@ -134,6 +154,11 @@ mod tests {
         assert_eq!((full.options.num_io_queues, full.options.io_queue_size), (2, 64));
         assert_eq!((full.options.timeout_us, full.options.reconnect_delay_sec), (5, 2));
         assert!(full.options.allow_noiommu);
+        let of = |o: &ControllerOptions| (o.shadow_doorbells, o.cmb_sqs, o.sgl);
+        assert_eq!(
+            (of(&least.options), of(&full.options)),
+            ((true, false, true), (false, true, false))
+        );
     }
 
     #[test]
@@ -145,6 +170,7 @@ mod tests {
         assert!(refusal("pcie:///01:00.0/1/2").contains("`namespace` cannot be `1/2`"));
         assert!(refusal("pcie:///01:00.0/1?hdgst=1").contains("unknown parameter `hdgst`"));
         assert!(refusal("pcie:///01:00.0/1?noiommu=x").contains("`noiommu` cannot be `x`"));
+        assert!(refusal("pcie:///01:00.0/1?cmb_sqs=2").contains("`cmb_sqs` cannot be `2`"));
         assert!(refusal("pcie:///01:00.0?reconnect_delay_sec=2").contains("loss time-out"));
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use spdk_rs::env::cpu::{self, CoreSet, CoreSetError};
+use spdk_rs::env::pci::PciFilter;
 use spdk_rs::env::{HugePolicy, MemoryBacking, MemoryOptions};
 use spdk_rs::reactor::{self, RuntimeOptions};
 
@@ -49,7 +50,9 @@ impl EnvArgs {
         let backing = MemoryBacking { huge, huge_dir: self.huge_dir.clone(), numa_node };
         let memory = MemoryOptions { size_bytes: (self.mem_size as usize) << 20, backing };
         let runtime = RuntimeOptions { cores, mode, ring: true };
-        Ok(EngineOptions { memory, runtime })
+        let pci =
+            PciFilter { allowed: self.pci_allowed.clone(), blocked: self.pci_blocked.clone() };
+        Ok(EngineOptions { memory, runtime, pci })
     }
 
     fn cores(&self) -> Result<CoreSet, CoresError> {

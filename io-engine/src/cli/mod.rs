@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use spdk_rs::env::pci::PciAddress;
 
 use crate::bdev::BdevUri;
 use crate::perf::options::PerfArgs;
@@ -21,7 +22,8 @@ pub use export::ExportArgs;
 pub use generate::{CompletionsArgs, ManArgs};
 pub use http::HttpArgs;
 pub use log::{LogArgs, LogError, LogFormat};
-pub use manage::{EventsArgs, InjectArgs, NvmfArgs, PoolArgs, StatsArgs, VolArgs};
+pub use manage::{EventsArgs, InjectArgs, ManageArgs, NvmfArgs, PoolArgs, StatsArgs, VolArgs};
+pub use nvme::{NvmeArgs, NvmeCommand};
 pub use pci::{PciArgs, PciCommand};
 pub use rpc_server::RpcServerArgs;
 pub use top::TopArgs;
@@ -33,9 +35,11 @@ pub mod exit;
 mod export;
 mod generate;
 mod http;
+mod hugepages;
 mod log;
 pub mod log_control;
 pub mod manage;
+pub mod nvme;
 pub mod pci;
 pub mod remote;
 mod rpc_server;
@@ -91,6 +95,8 @@ pub enum ClientCommand {
     Vol(VolArgs),
     /// Manage the NVMe-oF target of a running daemon
     Nvmf(NvmfArgs),
+    /// Ask NVMe controllers, format their namespaces, change their firmware
+    Nvme(NvmeArgs),
     /// Inject faults into the devices of a running daemon
     Inject(InjectArgs),
     /// List the NVMe controllers of this machine, and give them to user space or back
@@ -115,6 +121,7 @@ impl ClientCommand {
             Self::Pool(args) => manage::pool(args),
             Self::Vol(args) => manage::vol(args),
             Self::Nvmf(args) => manage::nvmf(args),
+            Self::Nvme(args) => nvme::run(args),
             Self::Inject(args) => manage::inject(args),
             Self::Pci(args) => pci::run(args),
             Self::Stats(args) => manage::stats(args),
@@ -130,7 +137,7 @@ impl ClientCommand {
 #[derive(Debug)]
 pub enum Invocation {
     /// Run the daemon.
-    Daemon(DaemonArgs),
+    Daemon(Box<DaemonArgs>),
     /// Put load on devices in this process.
     Perf(Box<PerfArgs>),
     /// Export devices in this process.
@@ -157,7 +164,7 @@ impl Invocation {
     {
         let Cli { daemon, command } = Cli::try_parse_from(args)?;
         let invocation = match command {
-            None => Self::Daemon(daemon),
+            None => Self::Daemon(Box::new(daemon)),
             Some(Command::Perf(args)) => Self::Perf(args),
             Some(Command::Export(args)) => Self::Export(args),
             Some(Command::Rpc(args)) => Self::Rpc(args),
@@ -245,6 +252,13 @@ pub struct EnvArgs {
     /// How long an idle core spins before it sleeps, in microseconds (adaptive only)
     #[arg(long, value_name = "US", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub spin_us: Option<u32>,
+    /// NVMe controller of this machine that may be used, by PCI address, and no other; may be
+    /// repeated
+    #[arg(short = 'A', long, value_name = "ADDRESS", conflicts_with = "pci_blocked")]
+    pub pci_allowed: Vec<PciAddress>,
+    /// NVMe controller of this machine that may not be used, by PCI address; may be repeated
+    #[arg(short = 'B', long, value_name = "ADDRESS")]
+    pub pci_blocked: Vec<PciAddress>,
 }
 
 impl EnvArgs {

@@ -8,16 +8,36 @@ use std::io::Write as _;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
-use spdk_rs::env::pci::{Pci, PciAddress, PciError, PciFilter, PciFunction, VFIO_DRIVER};
+use spdk_rs::env::pci::{Pci, PciAddress, PciFilter, PciFunction, VFIO_DRIVER};
+use spdk_rs::env::system::HugePools;
 
+use super::hugepages::{self, HugepagesArgs};
 use super::{ExitCode, OutputFormat};
 
 /// `io-engine pci …`.
 #[derive(Debug, Clone, Args)]
 pub struct PciArgs {
+    /// Controller that is looked at, by PCI address, and no other; may be repeated
+    #[arg(
+        short = 'A',
+        long,
+        value_name = "ADDRESS",
+        global = true,
+        conflicts_with = "pci_blocked"
+    )]
+    pub pci_allowed: Vec<PciAddress>,
+    /// Controller that is left alone, by PCI address; may be repeated
+    #[arg(short = 'B', long, value_name = "ADDRESS", global = true)]
+    pub pci_blocked: Vec<PciAddress>,
     /// What to do.
     #[command(subcommand)]
     pub command: PciCommand,
+}
+
+impl PciArgs {
+    fn filter(&self) -> PciFilter {
+        PciFilter { allowed: self.pci_allowed.clone(), blocked: self.pci_blocked.clone() }
+    }
 }
 
 /// What to do with the NVMe controllers of this machine.
@@ -50,29 +70,32 @@ pub enum PciCommand {
         #[arg(value_name = "ADDRESS")]
         address: Option<PciAddress>,
     },
+    /// Reserve huge pages for the engine's memory; without an amount, show the pools
+    Hugepages(HugepagesArgs),
 }
 
 /// Does it on this machine.
 #[must_use]
 pub fn run(args: &PciArgs) -> ExitCode {
     let pci = Pci::system();
-    match execute(&pci, &args.command) {
+    match execute(&pci, &args.filter(), &args.command) {
         Ok(text) => {
             // Nothing is left to tell anyone when standard output is closed.
             let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
             ExitCode::Success
         }
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "io-engine: {:#}", anyhow::Error::from(error));
+            let _ = writeln!(std::io::stderr(), "io-engine: {:#}", error);
             ExitCode::Resources
         }
     }
 }
 
-fn execute(pci: &Pci, command: &PciCommand) -> Result<String, PciError> {
+fn execute(pci: &Pci, filter: &PciFilter, command: &PciCommand) -> anyhow::Result<String> {
     match command {
+        PciCommand::Hugepages(args) => hugepages::execute(&HugePools::system(), args),
         PciCommand::List { output } => {
-            let found = pci.controllers(&PciFilter::default())?;
+            let found = pci.controllers(filter)?;
             Ok(match output {
                 OutputFormat::Table => table(pci, &found).to_string(),
                 OutputFormat::Json => {
@@ -83,6 +106,7 @@ fn execute(pci: &Pci, command: &PciCommand) -> Result<String, PciError> {
         }
         PciCommand::Bind { addresses, driver } => {
             let mut text = String::new();
+            addresses.iter().try_for_each(|address| filter.check(*address))?;
             for address in addresses {
                 pci.bind(*address, driver)?;
                 let _ = writeln!(text, "{address}: {driver} has it");
@@ -91,6 +115,7 @@ fn execute(pci: &Pci, command: &PciCommand) -> Result<String, PciError> {
         }
         PciCommand::Unbind { addresses } => {
             let mut text = String::new();
+            addresses.iter().try_for_each(|address| filter.check(*address))?;
             for address in addresses {
                 pci.unbind(*address)?;
                 let driver = pci.function(*address)?.driver;
@@ -101,8 +126,11 @@ fn execute(pci: &Pci, command: &PciCommand) -> Result<String, PciError> {
         }
         PciCommand::Status { address } => {
             let found = match address {
-                Some(address) => vec![pci.controller(*address)?],
-                None => pci.controllers(&PciFilter::default())?,
+                Some(address) => {
+                    filter.check(*address)?;
+                    vec![pci.controller(*address)?]
+                }
+                None => pci.controllers(filter)?,
             };
             let mut text = String::new();
             for one in &found {
@@ -198,7 +226,7 @@ mod tests {
     }
 
     fn output(pci: &Pci, command: PciCommand) -> String {
-        execute(pci, &command).expect("it can be read")
+        execute(pci, &PciFilter::default(), &command).expect("it can be read")
     }
 
     #[test]
@@ -217,6 +245,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_to_be_used_is_left_alone() {
+        let (_dir, pci) = tree("nvme");
+        let address: PciAddress = "0000:01:00.0".parse().expect("an address");
+        let blocked = PciFilter { blocked: vec![address], ..PciFilter::default() };
+        let run = |command| execute(&pci, &blocked, &command);
+        let list = run(PciCommand::List { output: OutputFormat::Json });
+        assert_eq!(list.expect("it can be read"), "[]");
+        let status = run(PciCommand::Status { address: None });
+        assert_eq!(status.expect("it can be read"), "no NVMe controllers");
+        let (addresses, driver) = (vec![address], VFIO_DRIVER.to_owned());
+        for refused in [
+            run(PciCommand::Status { address: Some(address) }),
+            run(PciCommand::Bind { addresses: addresses.clone(), driver }),
+            run(PciCommand::Unbind { addresses }),
+        ] {
+            let words = refused.expect_err("it is blocked").to_string();
+            assert_eq!(words, "0000:01:00.0: it is blocked (--pci-blocked)");
+        }
+    }
+
+    #[test]
     fn the_status_says_what_to_do() {
         let (dir, pci) = tree("nvme");
         let status = |pci: &Pci| output(pci, PciCommand::Status { address: None });
@@ -229,6 +278,6 @@ mod tests {
         let (_dir, pci) = tree(VFIO_DRIVER);
         assert!(status(&pci).contains("ready as pcie:///0000:01:00.0"), "{}", status(&pci));
         let absent = PciCommand::Status { address: "0000:02:00.0".parse().ok() };
-        assert!(execute(&pci, &absent).is_err());
+        assert!(execute(&pci, &PciFilter::default(), &absent).is_err());
     }
 }

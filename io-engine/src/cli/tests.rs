@@ -9,7 +9,7 @@ fn parse(line: &str) -> Result<Invocation, clap::Error> {
 
 fn daemon(line: &str) -> DaemonArgs {
     match parse(line) {
-        Ok(Invocation::Daemon(args)) => args,
+        Ok(Invocation::Daemon(args)) => *args,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -158,4 +158,22 @@ fn the_controllers_of_this_machine() {
     let refused = parse("pci bind nvme0").expect_err("no address").to_string();
     assert!(refused.contains("'nvme0' is not a PCI address"), "{refused}");
     assert!(parse("pci unbind").is_err());
+    let PciCommand::Hugepages(huge) = pci("pci hugepages --hugemem 64 --hugenode 0,1") else {
+        panic!("hugepages")
+    };
+    assert_eq!((huge.hugemem, huge.hugenode.as_slice()), (Some(64), &[0, 1][..]));
+    for (line, words) in [
+        ("pci hugepages --hugemem 0", "0 is not in"),
+        ("pci hugepages --hugemem 1 --nrhuge 1", "cannot be used with"),
+        ("pci hugepages --clear --nrhuge 1", "cannot be used with"),
+        ("pci list -A 01:00.0 -B 02:00.0", "cannot be used with"),
+        ("-A 01:00.0 -B 02:00.0", "cannot be used with"),
+        ("perf malloc:///m -B nvme0", "'nvme0' is not a PCI address"),
+    ] {
+        let refused = parse(line).expect_err(line).to_string();
+        assert!(refused.contains(words), "{line}: {refused}");
+    }
+    let Ok(Invocation::Daemon(daemon)) = parse("-A 01:00.0 -A 02:00.0") else { panic!("daemon") };
+    let options = daemon.env.engine_options().expect("options");
+    assert_eq!((options.pci.allowed.len(), options.pci.blocked.len()), (2, 0));
 }

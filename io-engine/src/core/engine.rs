@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use spdk_rs::bdev::{Bdev, Registry};
 use spdk_rs::drivers::nvme::NvmeDriver;
+use spdk_rs::env::pci::PciFilter;
 use spdk_rs::env::{Memory, MemoryOptions, cpu};
 use spdk_rs::reactor::{Runtime, RuntimeError, RuntimeOptions};
 
@@ -23,6 +24,8 @@ pub struct EngineOptions {
     pub memory: MemoryOptions,
     /// Cores and polling.
     pub runtime: RuntimeOptions,
+    /// Which NVMe controllers of this machine may be used.
+    pub pci: PciFilter,
 }
 
 /// A running engine. Dropping it ends the reactors.
@@ -59,6 +62,8 @@ impl Engine {
         let first = registry.set_monitor(Arc::<DeviceMonitor>::clone(&monitor));
         debug_assert!(first, "the registry is new");
         let nvme = NvmeDriver::new(&registry, runtime.reactors());
+        let first = nvme.set_pci_filter(options.pci.clone());
+        debug_assert!(first, "the driver is new");
         let pools = PoolManager::new(&registry, runtime.reactors());
         Ok(Arc::new(Self {
             #[cfg(feature = "fault-injection")]

@@ -176,6 +176,7 @@ impl<'a> Plan<'a> {
         engine: Arc<Engine>,
     ) -> Result<ExitCode, DaemonError> {
         context.phase().hold();
+        http.iter().for_each(Http::hold);
         tracing::info!("waiting for framework_start_init");
         let unflushed = Unflushed::default();
         let opener = http.as_ref().map(Http::opener);
@@ -292,6 +293,8 @@ async fn serve(
             http.end().await;
         }
         context.nvmf().stop().await;
+        // What is plugged in now comes too late.
+        context.hotplug().stop().await;
         flush::end_devices(engine, unflushed).await?;
         Ok(served?)
     };

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use spdk_rs::bdev::{ClaimError, RegistryError};
 use spdk_rs::drivers::layer::LayerError;
 use spdk_rs::drivers::nvme::NvmeError;
+use spdk_rs::drivers::split::SplitError;
 use spdk_rs::env::MemoryError;
 use spdk_rs::env::system::FileError;
 
@@ -101,7 +102,7 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
     match error.downcast_ref::<BdevError>() {
         Some(BdevError::Registry(error)) => return errno_of_one(error),
         Some(BdevError::Parameter { .. }) => return Some(Errno::EINVAL),
-        Some(BdevError::Shared { .. }) => return Some(Errno::EBUSY),
+        Some(BdevError::Shared { .. } | BdevError::Parts { .. }) => return Some(Errno::EBUSY),
         Some(BdevError::Pool { source, .. }) => return errno_of_one(&**source),
         _ => {}
     }
@@ -130,14 +131,36 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(NvmeError::Registry(error)) => return errno_of_one(error),
         Some(NvmeError::NotFound { .. }) => return Some(Errno::ENODEV),
         Some(NvmeError::NoPath { .. }) => return Some(Errno::ENXIO),
+        Some(NvmeError::Pci(_)) => return Some(Errno::EPERM),
         // SPDK's for a controller name or path that is there already.
         Some(NvmeError::Taken { .. }) => return Some(Errno::EALREADY),
         Some(NvmeError::Connect { .. } | NvmeError::Failed { .. } | NvmeError::NoReactor) => {
             return Some(Errno::EIO);
         }
+        Some(NvmeError::InUse { .. }) => return Some(Errno::EBUSY),
+        Some(NvmeError::NotSupported { .. }) => return Some(Errno::EOPNOTSUPP),
+        Some(NvmeError::TimedOut { .. }) => return Some(Errno::ETIMEDOUT),
+        Some(NvmeError::Refused { status, .. }) => return Some(Errno::from_raw(status.errno())),
         Some(_) => return Some(Errno::EINVAL),
         None => {}
     }
+    if let Some(errno) = errno_of_what_is_below(error) {
+        return Some(errno);
+    }
+    if let Some(error) = error.downcast_ref::<ManagerError>() {
+        return errno_of_manager(error);
+    }
+    if let Some(error) = error.downcast_ref::<PoolError>() {
+        return Some(errno_of_pool(error));
+    }
+    if error.is::<MemoryError>() {
+        return Some(Errno::ENOMEM);
+    }
+    error.downcast_ref::<io::Error>()?.raw_os_error().map(Errno::from_raw)
+}
+
+/// The errno of an error of a file, or of a device over another one.
+fn errno_of_what_is_below(error: &(dyn Error + 'static)) -> Option<Errno> {
     match error.downcast_ref::<FileError>() {
         Some(FileError::NotFound { .. }) => return Some(Errno::ENOENT),
         Some(FileError::NotStorage { .. } | FileError::NoDirect { .. }) => {
@@ -152,16 +175,12 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(LayerError::Registry(error)) => return errno_of_one(error),
         None => {}
     }
-    if let Some(error) = error.downcast_ref::<ManagerError>() {
-        return errno_of_manager(error);
+    match error.downcast_ref::<SplitError>() {
+        Some(SplitError::Layer(error)) => return errno_of_one(error),
+        Some(SplitError::Room { .. } | SplitError::Uneven { .. }) => return Some(Errno::EINVAL),
+        None => {}
     }
-    if let Some(error) = error.downcast_ref::<PoolError>() {
-        return Some(errno_of_pool(error));
-    }
-    if error.is::<MemoryError>() {
-        return Some(Errno::ENOMEM);
-    }
-    error.downcast_ref::<io::Error>()?.raw_os_error().map(Errno::from_raw)
+    None
 }
 
 fn errno_of_manager(error: &ManagerError) -> Option<Errno> {

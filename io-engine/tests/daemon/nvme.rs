@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::Daemon;
@@ -127,4 +128,62 @@ fn a_target_that_is_not_there_is_named() {
     assert!(code == -5 && words.contains("cannot connect to"), "{code} {words}");
     assert!(daemon.names().is_empty());
     assert_eq!(daemon.call("bdev_nvme_get_controllers", Value::Null), json!([]));
+}
+
+/// An address that no machine has, so that nothing of this one is touched.
+const NOWHERE: &str = "ffff:ff:1f.7";
+
+#[test]
+fn hot_plug_is_switched_and_saved() {
+    if !std::path::Path::new("/sys/bus/pci/devices").exists() {
+        println!("skipped: this machine shows no PCI bus");
+        return;
+    }
+    let set = |daemon: &Daemon, params: Value| daemon.call("bdev_nvme_set_hotplug", params);
+    let saved = |daemon: &Daemon| {
+        let calls = daemon.call("framework_get_config", json!({"name": "bdev"}));
+        let of_hotplug = |call: &&Value| call["method"] == "bdev_nvme_set_hotplug";
+        calls.as_array().expect("calls").iter().find(of_hotplug).cloned()
+    };
+    let daemon = Daemon::start(&["-A", NOWHERE]);
+    assert_eq!(saved(&daemon), None);
+    assert_eq!(set(&daemon, json!({"enable": true, "period_us": 20_000})), true);
+    let params = json!({"enable": true, "period_us": 20_000});
+    assert_eq!(saved(&daemon).expect("it is on")["params"], params);
+    assert_eq!(set(&daemon, json!({"enable": true})), true);
+    assert_eq!(saved(&daemon).expect("it is on")["params"], json!({"enable": true}));
+    assert_eq!(daemon.call("bdev_nvme_get_controllers", Value::Null), json!([]));
+    let path = daemon.dir.path().join("hotplug.json");
+    daemon.call("save_config", json!({"filename": path}));
+    let again = Daemon::start(&["-A", NOWHERE, "--json", &path.display().to_string()]);
+    assert!(saved(&again).is_some(), "it is on after a restart");
+    assert_eq!(set(&daemon, json!({"enable": false})), true);
+    assert_eq!(saved(&daemon), None);
+    for (params, words) in [
+        (json!({}), "`enable` is missing"),
+        (json!({"enable": "yes"}), "`enable` cannot be"),
+        (json!({"enable": true, "period_us": 10_000_001}), "`period_us` cannot be 10000001"),
+    ] {
+        let (code, message) = daemon.refuses("bdev_nvme_set_hotplug", params);
+        assert!(code == INVALID_PARAMS && message.contains(words), "{message}");
+    }
+    again.end(Signal::SIGTERM);
+    daemon.end(Signal::SIGTERM);
+}
+
+#[test]
+fn a_controller_that_is_not_to_be_used_is_refused() {
+    let local = json!({"name": "c", "trtype": "PCIe", "traddr": "0000:01:00.0"});
+    for (option, words) in
+        [("-A", "is not among those that are allowed"), ("-B", "is blocked (--pci-blocked)")]
+    {
+        let address = if option == "-A" { NOWHERE } else { "01:00.0" };
+        let daemon = Daemon::start(&[option, address]);
+        let (code, message) = daemon.refuses("bdev_nvme_attach_controller", local.clone());
+        assert!(code == -1 && message.contains(words), "{code}: {message}");
+        let uri = json!({"uri": "pcie:///0000:01:00.0/1"});
+        let (code, message) = daemon.refuses("bdev_create", uri);
+        assert!(code == -1 && message.contains(words), "{code}: {message}");
+        daemon.end(Signal::SIGTERM);
+    }
 }

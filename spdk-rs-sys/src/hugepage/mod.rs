@@ -14,12 +14,14 @@
 //!   it counts pages at first touch, and [`Region::populate`] turns that into an error, too.
 
 mod region;
+mod reserve;
 mod stats;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use region::{Region, zeroed_region};
+pub use reserve::{HugePool, HugePools, ReserveError};
 pub use stats::{HugePageStats, base_page_size, huge_page_stats};
 
 pub use crate::os::memlock_limit;

@@ -54,8 +54,13 @@ impl PciFunction {
     /// Whether it is a controller of non-volatile memory (class 0108xxh).
     #[must_use]
     pub fn is_nvm(&self) -> bool {
-        self.class & 0xff_ff00 == CLASS_NVM
+        is_nvm_class(self.class)
     }
+}
+
+/// Whether a class code is that of a controller of non-volatile memory (0108xxh).
+pub(crate) fn is_nvm_class(class: u32) -> bool {
+    class & 0xff_ff00 == CLASS_NVM
 }
 
 /// Which functions are looked at.
@@ -71,8 +76,22 @@ impl PciFilter {
     /// Whether a function passes.
     #[must_use]
     pub fn passes(&self, address: PciAddress) -> bool {
-        let allowed = self.allowed.is_empty() || self.allowed.contains(&address);
-        allowed && !self.blocked.contains(&address)
+        self.check(address).is_ok()
+    }
+
+    /// Refuses a function that does not pass.
+    ///
+    /// # Errors
+    /// [`PciError::Filtered`], which names the list.
+    pub fn check(&self, address: PciAddress) -> Result<(), PciError> {
+        if self.blocked.contains(&address) {
+            return Err(PciError::Filtered { address, why: "is blocked (--pci-blocked)" });
+        }
+        if !self.allowed.is_empty() && !self.allowed.contains(&address) {
+            let why = "is not among those that are allowed (--pci-allowed)";
+            return Err(PciError::Filtered { address, why });
+        }
+        Ok(())
     }
 }
 
@@ -93,6 +112,14 @@ pub enum PciError {
     Absent {
         /// Where it should be.
         address: PciAddress,
+    },
+    /// It is not to be used.
+    #[error("{address}: it {why}")]
+    Filtered {
+        /// The function.
+        address: PciAddress,
+        /// Which list says so.
+        why: &'static str,
     },
     /// It is no NVMe controller.
     #[error("{address}: class {class:06x} is no NVMe controller (0108xx)")]

@@ -67,6 +67,11 @@ fn controllers_are_found_by_class_and_filter() {
     assert_eq!(count(PciFilter { blocked: vec![address], ..PciFilter::default() }), 1);
     assert_eq!(count(PciFilter { allowed: vec![address], ..PciFilter::default() }), 1);
     assert_eq!(count(PciFilter { allowed: vec![address], blocked: vec![address] }), 0);
+    let both = PciFilter { allowed: vec!["0000:02:00.0".parse().unwrap()], blocked: vec![address] };
+    let words = |address: &str| both.check(address.parse().unwrap()).unwrap_err().to_string();
+    assert_eq!(words(NVME), format!("{NVME}: it is blocked (--pci-blocked)"));
+    assert!(words("0000:00:1f.0").contains("not among those that are allowed (--pci-allowed)"));
+    assert!(both.check("0000:02:00.0".parse().unwrap()).is_ok());
     let error = pci.controller("0000:02:00.0".parse().unwrap()).unwrap_err();
     assert!(error.to_string().contains("class 020000 is no NVMe"), "{error}");
     let error = pci.controller("0000:03:00.0".parse().unwrap()).unwrap_err();

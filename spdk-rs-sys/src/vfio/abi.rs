@@ -43,6 +43,8 @@ pub(super) const DMA_WRITE: u32 = 2;
 pub(super) const REGION_CONFIG: u32 = 7;
 /// MSI-X among the kinds of interrupts.
 pub(super) const IRQ_MSIX: u32 = 2;
+/// The event by which the kernel asks for the function.
+pub(super) const IRQ_REQUEST: u32 = 4;
 /// Interrupts by eventfd.
 pub(super) const IRQ_EVENTFD: u32 = 1;
 /// The data are nothing: with a count of 0, the interrupts go.

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::abi;
@@ -91,22 +90,10 @@ impl VfioDevice {
             let what = "no mapping for the registers of this function";
             return Err(VfioError::Unsupported { address, what });
         }
-        let refused = |source| {
+        Mmio::map(self.fd.as_fd(), region.offset, len).map_err(|source| {
             let what = "a mapping of its registers";
             VfioError::Refused { address, what, source }
-        };
-        let offset = libc::off_t::try_from(region.offset)
-            .map_err(|_| refused(io::Error::from_raw_os_error(libc::EOVERFLOW)))?;
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let fd = self.fd.as_raw_fd();
-        // SAFETY: the kernel chooses the place, so nothing of the process is replaced.
-        let start =
-            unsafe { libc::mmap(ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, offset) };
-        let start = NonNull::new(start.cast::<u8>())
-            .filter(|_| start != libc::MAP_FAILED)
-            .ok_or_else(|| refused(io::Error::last_os_error()))?;
-        // SAFETY: it is the whole of a mapping that was made just now.
-        Ok(unsafe { Mmio::from_mapping(start, len) })
+        })
     }
 
     fn command(&self) -> io::Result<u16> {
@@ -145,8 +132,13 @@ impl VfioDevice {
     /// How many MSI-X vectors can signal an eventfd.
     #[must_use]
     pub fn msix_vectors(&self) -> u32 {
+        self.interrupts(abi::IRQ_MSIX)
+    }
+
+    /// How many interrupts of a kind can signal an eventfd.
+    fn interrupts(&self, index: u32) -> u32 {
         let argsz = abi::size_of_arg::<abi::IrqInfo>();
-        let mut irq = abi::IrqInfo { argsz, index: abi::IRQ_MSIX, ..abi::IrqInfo::default() };
+        let mut irq = abi::IrqInfo { argsz, index, ..abi::IrqInfo::default() };
         // SAFETY: the request takes this structure, which tells its length.
         let asked = unsafe { ioctl(self.fd.as_fd(), abi::DEVICE_GET_IRQ_INFO, &raw mut irq) };
         if asked.is_ok() && irq.flags & abi::IRQ_EVENTFD != 0 { irq.count } else { 0 }
@@ -157,11 +149,29 @@ impl VfioDevice {
     /// # Errors
     /// The error of the kernel.
     pub fn set_msix(&self, events: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.set_events(abi::IRQ_MSIX, events)
+    }
+
+    /// Has an eventfd signalled when the kernel wants the function back: it is being unplugged, or
+    /// taken from `vfio-pci`. The kernel waits, and asks again every ten seconds, until the
+    /// function is closed.
+    ///
+    /// # Errors
+    /// The error of the kernel; `Unsupported` when it has no such event.
+    pub fn set_request_event(&self, event: BorrowedFd<'_>) -> io::Result<()> {
+        if self.interrupts(abi::IRQ_REQUEST) == 0 {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.set_events(abi::IRQ_REQUEST, &[event])
+    }
+
+    /// Has interrupts of a kind signal eventfds, from the first on; none switches them off.
+    fn set_events(&self, index: u32, events: &[BorrowedFd<'_>]) -> io::Result<()> {
         let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
         let data = if events.is_empty() { abi::IRQ_DATA_NONE } else { abi::IRQ_DATA_EVENTFD };
         let argsz = 20_u32.saturating_add(count.saturating_mul(4));
-        // argsz, flags, index, start, count, and a descriptor per vector.
-        let mut words = vec![argsz, data | abi::IRQ_ACTION_TRIGGER, abi::IRQ_MSIX, 0, count];
+        // argsz, flags, index, start, count, and a descriptor per interrupt.
+        let mut words = vec![argsz, data | abi::IRQ_ACTION_TRIGGER, index, 0, count];
         words.extend(events.iter().map(|event| event.as_raw_fd().cast_unsigned()));
         // SAFETY: the request reads as many bytes as the first word says, which there are.
         unsafe { ioctl(self.fd.as_fd(), abi::DEVICE_SET_IRQS, words.as_mut_ptr()) }.map(drop)

@@ -304,6 +304,18 @@ impl Bdev {
         self.lock().held = held;
     }
 
+    /// Holds back the I/O of whoever opens the device from now on. For a device that nobody has
+    /// open, until [`Bdev::let_go`].
+    pub(crate) fn hold_newcomers(&self) {
+        self.set_held(true);
+    }
+
+    /// Lets the I/O go that was held back.
+    pub(crate) async fn let_go(self: &Arc<Self>) {
+        self.set_held(false);
+        self.on_channels(Channel::release).await;
+    }
+
     /// Whether a channel that is opened now begins with its I/O held back.
     pub(super) fn is_held(&self) -> bool {
         self.lock().held

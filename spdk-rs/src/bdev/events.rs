@@ -70,6 +70,37 @@ pub enum DeviceEvent {
     },
     /// Connecting it anew was given up; I/O fails.
     Unreachable,
+    /// A command is with the controller for longer than its time limit.
+    CommandTimeout {
+        /// The queue.
+        qid: u16,
+        /// The command's identifier.
+        cid: u16,
+        /// The limit.
+        limit: Duration,
+        /// What is done about it.
+        action: &'static str,
+    },
+    /// The abort of a command that took too long has ended.
+    CommandAbort {
+        /// The queue.
+        qid: u16,
+        /// The command's identifier.
+        cid: u16,
+        /// What came of it: `aborted`, `not aborted` (it is about to end, or is not known), or
+        /// `failed` (the controller did not answer the abort either).
+        outcome: &'static str,
+    },
+    /// The controller is being reset.
+    ControllerReset {
+        /// Why, in words.
+        reason: Arc<str>,
+    },
+    /// What it is made of was pulled out, or is to be given back: it goes.
+    Unplugged {
+        /// Why, in words.
+        reason: Arc<str>,
+    },
     /// What is kept on the device takes no more changes, so that nothing gets worse.
     ReadOnly {
         /// What is kept there (a pool).

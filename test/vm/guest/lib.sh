@@ -9,6 +9,7 @@
 #   equal FOUND WANTED WHAT           in a check: fail unless both are the same
 #   refused TEXT COMMAND…             in a check: the command has to fail, and to say TEXT (a regular expression)
 #   poll SECONDS COMMAND…             wait until the command succeeds
+#   monitor COMMAND [ARGUMENTS]       have QEMU's monitor do something, with its arguments as a JSON object (`run -M`)
 #
 # ONLY, a regular expression, leaves out checks whose names do not match. PATIENCE multiplies all limits, for machines that have more to do than this.
 
@@ -57,6 +58,19 @@ refused() {
     echo "$output"
     ((status != 0)) || fail "this succeeded: $*"
     [[ $output =~ $pattern ]] || fail "the refusal does not say '$pattern': $*"
+}
+
+monitor() {
+    local exchange=/run/job status arguments=${2:-'{}'}
+    printf '{"execute": "%s", "arguments": %s}' "$1" "$arguments" >"$exchange/monitor-request.new"
+    mv "$exchange/monitor-request.new" "$exchange/monitor-request"
+    poll 20 test -e "$exchange/monitor-answer"
+    {
+        read -r status
+        cat
+    } <"$exchange/monitor-answer"
+    rm "$exchange/monitor-answer"
+    return "$status"
 }
 
 milliseconds() {

@@ -60,6 +60,18 @@ pub enum EventType {
     PathRestored,
     /// Connecting a device anew was given up.
     Unreachable,
+    /// A command is with a device's controller for longer than its time limit.
+    CommandTimeout,
+    /// The abort of a command that took too long has ended.
+    CommandAbort,
+    /// A device's controller is being reset.
+    ControllerReset,
+    /// A device goes, since what it is made of was pulled out or is to be given back.
+    Unplugged,
+    /// A controller of this machine was found and attached.
+    ControllerAdded,
+    /// A controller of this machine is gone.
+    ControllerRemoved,
     /// A pool takes no more changes.
     PoolReadOnly,
     /// The health of a device is another one.
@@ -70,7 +82,7 @@ pub enum EventType {
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 20] = [
         Self::Registered,
         Self::Unregistered,
         Self::Resized,
@@ -82,6 +94,12 @@ impl EventType {
         Self::PathFailed,
         Self::PathRestored,
         Self::Unreachable,
+        Self::CommandTimeout,
+        Self::CommandAbort,
+        Self::ControllerReset,
+        Self::Unplugged,
+        Self::ControllerAdded,
+        Self::ControllerRemoved,
         Self::PoolReadOnly,
         Self::Health,
         Self::Lost,
@@ -102,6 +120,12 @@ impl EventType {
             Self::PathFailed => "bdev_path_failed",
             Self::PathRestored => "bdev_path_restored",
             Self::Unreachable => "bdev_unreachable",
+            Self::CommandTimeout => "bdev_nvme_command_timeout",
+            Self::CommandAbort => "bdev_nvme_command_abort",
+            Self::ControllerReset => "bdev_nvme_reset",
+            Self::Unplugged => "bdev_unplugged",
+            Self::ControllerAdded => "nvme_controller_added",
+            Self::ControllerRemoved => "nvme_controller_removed",
             Self::PoolReadOnly => "pool_read_only",
             Self::Health => "bdev_health",
             Self::Lost => "events_lost",

@@ -208,6 +208,18 @@ fn describe(event: &DeviceEvent) -> Option<(EventType, Value)> {
             (EventType::PathRestored, paths(connected, all))
         }
         DeviceEvent::Unreachable => (EventType::Unreachable, json!({})),
+        DeviceEvent::CommandTimeout { qid, cid, limit, action } => {
+            let limit_us = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+            let details = json!({ "qid": qid, "cid": cid, "limit_us": limit_us, "action": action });
+            (EventType::CommandTimeout, details)
+        }
+        DeviceEvent::CommandAbort { qid, cid, outcome } => {
+            (EventType::CommandAbort, json!({ "qid": qid, "cid": cid, "outcome": outcome }))
+        }
+        DeviceEvent::ControllerReset { reason } => {
+            (EventType::ControllerReset, json!({ "reason": **reason }))
+        }
+        DeviceEvent::Unplugged { reason } => (EventType::Unplugged, json!({ "reason": **reason })),
         DeviceEvent::ReadOnly { reason, .. } => {
             (EventType::PoolReadOnly, json!({ "reason": **reason }))
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use spdk_rs::bdev::ClaimError;
 use spdk_rs::env::cpu::{CoreId, CoreSet};
+use spdk_rs::env::pci::PciFilter;
 use spdk_rs::env::{HugePolicy, MemoryBacking, MemoryOptions};
 use spdk_rs::reactor::{PollMode, RuntimeOptions};
 
@@ -21,6 +22,7 @@ fn engine() -> Arc<Engine> {
     let options = EngineOptions {
         memory: MemoryOptions { size_bytes: 16 << 20, backing },
         runtime: RuntimeOptions { cores, mode: PollMode::default(), ring: true },
+        pci: PciFilter::default(),
     };
     Engine::start(&options).expect("an engine")
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use spdk_rs::drivers::nvme::{AttachOptions, MultipathMode, MultipathPolicy};
+use spdk_rs::nvme::controller::ControllerOptions;
 use spdk_rs::nvme::{TransportId, check_nqn};
 use uuid::Uuid;
 
@@ -57,8 +58,60 @@ struct Attach {
     io_queue_size: u16,
     keep_alive_timeout_ms: Option<u32>,
     timeout_us: Option<u64>,
+    local: Local,
     policy: MultipathPolicy,
     reconnect: Reconnect,
+}
+
+/// What only a controller of this machine has.
+#[derive(Clone, Copy, Debug)]
+struct Local {
+    shadow_doorbells: bool,
+    cmb_sqs: bool,
+    sgl: bool,
+}
+
+impl Local {
+    const PARAMS: &'static [Def] = &[
+        optional(
+            "shadow_doorbells",
+            Kind::Bool,
+            "Whether shadow doorbells are used where a PCIe controller has them (ours).",
+        )
+        .or_bool(true),
+        optional(
+            "cmb_sqs",
+            Kind::Bool,
+            "Whether submission queues are in a PCIe controller's own memory; one without is \
+             refused (ours).",
+        )
+        .or_bool(false),
+        optional(
+            "sgl",
+            Kind::Bool,
+            "Whether a PCIe controller gets SGLs for data that PRP entries cannot describe; else \
+             they are copied (ours).",
+        )
+        .or_bool(true),
+    ];
+
+    fn take(params: &Params<'_>, trid: &TransportId) -> Result<Self, ParamError> {
+        let given = Self::PARAMS.iter().find(|def| params.has(def.name));
+        if let (None, Some(def)) = (trid.pci_address(), given) {
+            return Err(params.refuse(def.name, "only a PCIe controller has it; leave it out"));
+        }
+        Ok(Self {
+            shadow_doorbells: params.required("shadow_doorbells")?,
+            cmb_sqs: params.required("cmb_sqs")?,
+            sgl: params.required("sgl")?,
+        })
+    }
+
+    fn apply(self, options: &mut ControllerOptions) {
+        options.shadow_doorbells = self.shadow_doorbells;
+        options.cmb_sqs = self.cmb_sqs;
+        options.sgl = self.sgl;
+    }
 }
 
 /// Which of several paths are used.
@@ -133,6 +186,7 @@ impl Request for Attach {
                  when left out.",
             ),
         ],
+        Local::PARAMS,
         RECONNECT,
         &[
             optional(
@@ -169,6 +223,7 @@ impl Request for Attach {
         if let (Some(_), Some(name)) = (trid.pci_address(), given) {
             return Err(params.refuse(name, "it means nothing for a PCIe controller"));
         }
+        let local = Local::take(params, &trid)?;
         let policy: Option<MultipathOptions> = params.optional_object("multipath_opts")?;
         Ok(Self {
             name,
@@ -183,6 +238,7 @@ impl Request for Attach {
             io_queue_size: params.required("io_queue_size")?,
             keep_alive_timeout_ms: params.optional("keep_alive_timeout_ms")?,
             timeout_us: params.optional("timeout_us")?,
+            local,
             policy: policy.map_or_else(MultipathPolicy::default, |MultipathOptions(one)| one),
             reconnect: Reconnect::take(params)?,
         })
@@ -211,6 +267,7 @@ async fn attach(context: Arc<Context>, request: Attach) -> RpcResult<Vec<String>
     if let Some(us) = request.timeout_us {
         controller.timeout_us = us;
     }
+    request.local.apply(&mut controller);
     request.reconnect.apply(&mut controller);
     let (multipath, policy) = (request.multipath, request.policy);
     let options = AttachOptions { controller, multipath, policy };

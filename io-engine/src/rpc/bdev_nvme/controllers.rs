@@ -77,6 +77,11 @@ fn show_path(path: &PathInfo) -> Value {
         "core": path.core,
         "reconnects": path.reconnects,
     });
+    if path.trid.pci_address().is_some() {
+        shown["shadow_doorbells"] = options.shadow_doorbells.into();
+        shown["cmb_sqs"] = options.cmb_sqs.into();
+        shown["sgl"] = options.sgl.into();
+    }
     if let Some(cntlid) = path.cntlid {
         shown["cntlid"] = cntlid.into();
     }

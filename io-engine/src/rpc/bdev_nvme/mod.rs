@@ -6,8 +6,13 @@ mod detach;
 mod discovery;
 #[cfg(feature = "fault-injection")]
 mod error_injection;
+mod firmware;
+mod health;
+mod hotplug;
+mod namespaces;
 mod options;
 mod paths;
+mod send_cmd;
 mod trid;
 
 use super::Method;
@@ -21,7 +26,12 @@ pub(in crate::rpc) fn methods() -> Vec<Method> {
     all.extend(discovery::methods());
     #[cfg(feature = "fault-injection")]
     all.extend(error_injection::methods());
+    all.extend(firmware::methods());
+    all.extend(health::methods());
+    all.extend(hotplug::methods());
+    all.extend(namespaces::methods());
     all.extend(options::methods());
     all.extend(paths::methods());
+    all.extend(send_cmd::methods());
     all
 }

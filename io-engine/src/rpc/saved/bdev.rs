@@ -54,6 +54,7 @@ impl Subsystem for Bdevs {
     async fn calls(&self, context: &Context) -> RpcResult<Vec<Call>> {
         let engine = context.engine()?;
         let mut all = nvme::options(context);
+        all.extend(nvme::hotplug(context));
         all.extend(device_settings::general(engine));
         let (drivers, stores) = (drivers(), context.blocks.all().await);
         let add = |all: &mut Vec<Call>, calls: Vec<Call>| {
@@ -80,6 +81,12 @@ impl Subsystem for Bdevs {
         add(&mut all, stores.iter().map(|store| block_create(store)).collect());
         for bdev in &devices {
             add(&mut all, device_settings::of_device(engine, bdev));
+        }
+        // Last: what makes devices and pools again is not to fail because of them.
+        #[cfg(feature = "fault-injection")]
+        {
+            devices.iter().for_each(|bdev| all.extend(super::faults::orders(bdev)));
+            all.extend(super::faults::injections(engine).await);
         }
         Ok(all)
     }

@@ -12,6 +12,7 @@ use super::{Call, Remake};
 use crate::core::{Engine, HostIdentity};
 use crate::rpc::Context;
 use crate::rpc::errors::RpcResult;
+use crate::subsys::hotplug::PERIOD_DEFAULT;
 
 /// What controllers are attached with, when something was set.
 pub(super) fn options(context: &Context) -> Vec<Call> {
@@ -20,6 +21,19 @@ pub(super) fn options(context: &Context) -> Vec<Call> {
         return Vec::new();
     }
     vec![Call::new("bdev_nvme_set_options", set.into())]
+}
+
+/// Hot plug, while it is on. It comes before everything else that attaches, so that what it finds
+/// is there for what is configured after it.
+pub(super) fn hotplug(context: &Context) -> Vec<Call> {
+    let period = context.hotplug().period();
+    let period = period.map(|period| u64::try_from(period.as_micros()).unwrap_or(u64::MAX));
+    let call = |period: u64| {
+        let usual = u128::from(period) == PERIOD_DEFAULT.as_micros();
+        let period = if usual { Value::Null } else { period.into() };
+        Call::new("bdev_nvme_set_hotplug", json!({ "enable": true, "period_us": period }))
+    };
+    period.map(call).into_iter().collect()
 }
 
 /// All controllers and discovery services, with or without devices.
@@ -73,6 +87,11 @@ fn policy(bdev: &Bdev) -> Option<Call> {
 }
 
 fn attach(context: &Context, engine: &Engine, controller: &ControllerInfo) -> Vec<Call> {
+    let mut places = controller.paths.iter().filter_map(|path| path.trid.pci_address());
+    if places.any(|address| context.hotplug().has_attached(address)) {
+        // It comes by itself, as long as it is plugged in.
+        return Vec::new();
+    }
     let multipath = match controller.multipath {
         MultipathMode::Disable => "disable",
         MultipathMode::Failover => "failover",
@@ -93,6 +112,7 @@ fn attach(context: &Context, engine: &Engine, controller: &ControllerInfo) -> Ve
             for name in fabrics.iter().chain(&["hdgst", "ddgst", "fabrics_connect_timeout_us"]) {
                 params.remove(*name);
             }
+            params.extend(local(context, engine, &path.options));
         }
         Call::new("bdev_nvme_attach_controller", params.into())
     };
@@ -170,6 +190,18 @@ fn connection(
         ("timeout_us", differs(options.timeout_us != usual.timeout_us, options.timeout_us.into())),
     ];
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// What only a controller of this machine has, as far as it is not what every one has.
+fn local(context: &Context, engine: &Engine, options: &ControllerOptions) -> Map<String, Value> {
+    let usual = context.nvme_defaults.options(engine.host());
+    let all = [
+        ("shadow_doorbells", options.shadow_doorbells, usual.shadow_doorbells),
+        ("cmb_sqs", options.cmb_sqs, usual.cmb_sqs),
+        ("sgl", options.sgl, usual.sgl),
+    ];
+    let changed = all.into_iter().filter(|(_, now, usual)| now != usual);
+    changed.map(|(name, now, _)| (name.to_owned(), now.into())).collect()
 }
 
 /// The times of reconnecting, when one of them differs from the usual: they go together.

@@ -6,19 +6,19 @@ use super::channel::ChannelCore;
 use super::command;
 use super::controller::Controller;
 use super::core::NvmeCore;
+use super::passthrough::is_drivers_own;
 use crate::NvmeStatus;
 use crate::bdev::BdevIo;
 use crate::env::DmaBuf;
 use crate::env::iovec::total_len;
 use crate::nvme::controller::queue::CommandEnd;
-use crate::nvme::spec::{DataDirection, Sqe, opcode};
+use crate::nvme::spec::{DataDirection, Sqe};
 
 /// Passes an admin command to the controller of the first path that is connected.
 pub(super) fn passthrough(channel: &Rc<ChannelCore>, io: BdevIo) {
     let made = command::passthrough(io.nvme_command(), None, io.iovs());
     let sqe = match made {
-        Ok((sqe, _)) if sqe.opcode != opcode::admin::ASYNC_EVENT_REQUEST => sqe,
-        // Events are the driver's own business.
+        Ok((sqe, _)) if !is_drivers_own(&sqe) => sqe,
         Ok(_) => return io.complete(NvmeStatus::INVALID_OPCODE),
         Err(status) => return io.complete(status),
     };

@@ -1,7 +1,9 @@
 //! What the driver is asked for, and what it tells.
 
+use spdk_rs_sys::pci::PciError;
 use thiserror::Error;
 
+use crate::NvmeStatus;
 use crate::bdev::RegistryError;
 use crate::nvme::controller::{ControllerOptions, Discovered, OptionsError};
 use crate::nvme::{TransportId, TransportIdError};
@@ -158,6 +160,9 @@ pub enum NvmeError {
     /// An address or name.
     #[error(transparent)]
     TransportId(#[from] TransportIdError),
+    /// A controller of this machine that is not to be used.
+    #[error(transparent)]
+    Pci(#[from] PciError),
     /// There is no such controller.
     #[error("there is no NVMe controller '{name}'")]
     NotFound {
@@ -208,6 +213,44 @@ pub enum NvmeError {
     /// The engine has no reactors, or they have ended.
     #[error("no reactor is running")]
     NoReactor,
+    /// A namespace that would be changed is in use.
+    #[error("{what} needs device '{device}' for itself: {users}")]
+    InUse {
+        /// The operation.
+        what: &'static str,
+        /// The device.
+        device: String,
+        /// Who uses it.
+        users: String,
+    },
+    /// The controller refused a command.
+    #[error("NVMe controller '{name}' refused '{what}': {status}")]
+    Refused {
+        /// The operation.
+        what: &'static str,
+        /// The controller.
+        name: String,
+        /// How it refused.
+        status: NvmeStatus,
+    },
+    /// The controller cannot do it, or not with this value.
+    #[error("NVMe controller '{name}' cannot do '{what}': {why}")]
+    NotSupported {
+        /// The operation.
+        what: &'static str,
+        /// The controller.
+        name: String,
+        /// What is missing, and what would be allowed.
+        why: String,
+    },
+    /// A command was not answered in time.
+    #[error("NVMe controller '{name}' did not answer '{what}' in time; it still has the command")]
+    TimedOut {
+        /// The operation.
+        what: &'static str,
+        /// The controller.
+        name: String,
+    },
     /// The operation did not succeed.
     #[error("{what} of NVMe controller '{name}' failed: {why}")]
     Failed {
@@ -226,9 +269,13 @@ impl NvmeError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Options(_) | Self::TransportId(_) | Self::BadName { .. } => "invalid",
+            Self::Pci(_) => "refused",
             Self::NotFound { .. } | Self::NoPath { .. } => "not_found",
             Self::Taken { .. } | Self::Registry(_) => "exists",
             Self::Connect { .. } | Self::NoReactor | Self::Failed { .. } => "io",
+            Self::Refused { .. } | Self::TimedOut { .. } => "io",
+            Self::InUse { .. } => "busy",
+            Self::NotSupported { .. } => "unsupported",
             Self::OtherSubsystem { .. } => "mismatch",
         }
     }

@@ -40,6 +40,9 @@ impl NvmeDriver {
             return Err(NvmeError::BadName { name: name.to_owned() });
         }
         options.controller.check()?;
+        if let (Some(address), Some(filter)) = (trid.pci_address(), self.shared.filter.get()) {
+            filter.check(address)?;
+        }
         let home = self.shared.next_home().ok_or(NvmeError::NoReactor)?;
         let controller = {
             let groups = self.shared.groups();

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 #[expect(
     clippy::disallowed_types,
     reason = "attaching, scanning and listing are control plane"
 )]
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures::future::poll_immediate;
+use spdk_rs_sys::pci::PciFilter;
 
 use super::api::{ControllerInfo, ControllerState, MultipathMode, MultipathPolicy};
 use super::controller::Controller;
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     pub(super) reactors: Vec<ReactorHandle>,
     groups: Groups,
     followed: Followed,
+    /// Which controllers of this machine may be used.
+    pub(super) filter: OnceLock<PciFilter>,
     /// One change of the namespaces at a time.
     changes: futures::lock::Mutex<()>,
     next_home: AtomicUsize,
@@ -62,6 +65,7 @@ impl Shared {
             reactors: reactors.to_vec(),
             groups: Groups::default(),
             followed: Followed::default(),
+            filter: OnceLock::new(),
             changes: futures::lock::Mutex::new(()),
             next_home: AtomicUsize::new(0),
         })
@@ -123,6 +127,13 @@ impl Shared {
         let groups = self.groups();
         let members = groups.values().flat_map(|group| group.members.values());
         members.map(|member| Arc::clone(&member.head)).collect()
+    }
+
+    /// The block devices of a controller's namespaces, or of one of them.
+    pub(super) fn bdevs_of(&self, name: &str, nsid: Option<u32>) -> Vec<Arc<Bdev>> {
+        let wanted = |own: &u32| nsid.is_none_or(|nsid| nsid == *own);
+        let members = self.members(name).into_iter();
+        members.filter(|(own, _)| wanted(own)).map(|(_, member)| member.bdev).collect()
     }
 
     fn members(&self, name: &str) -> BTreeMap<u32, Member> {

@@ -35,10 +35,14 @@ pub(super) struct Home {
     shared: Arc<Shared>,
     signal: Rc<Signal>,
     link: RefCell<Option<Rc<Link>>>,
+    /// Who waits for the next look at the namespaces.
+    rescans: RefCell<Vec<oneshot::Sender<Result<(), String>>>>,
     /// Who waits for the next connection.
     resets: RefCell<Vec<oneshot::Sender<Result<(), String>>>>,
     /// Who waits for the end.
     stops: RefCell<Vec<oneshot::Sender<()>>>,
+    /// It is being detached, since its device goes.
+    leaving: Cell<bool>,
 }
 
 /// The answer to whoever attaches: the names of the block devices, or why it failed.
@@ -57,8 +61,10 @@ pub(super) fn start(
         shared: Arc::clone(shared),
         signal: Rc::default(),
         link: RefCell::default(),
+        rescans: RefCell::default(),
         resets: RefCell::default(),
         stops: RefCell::default(),
+        leaving: Cell::new(false),
     });
     NvmeCore::of(reactor).add_home(&home);
     reactor.spawn("nvme controller", async move { home.run(first).await });
@@ -82,16 +88,36 @@ pub(super) fn tell(reactor: &Rc<Reactor>, controller: &Arc<Controller>, events: 
     });
 }
 
+/// Tells the listeners of a controller's namespaces, from any reactor.
+pub(super) fn report(reactor: &Rc<Reactor>, controller: &Arc<Controller>, event: DeviceEvent) {
+    let (id, home) = (controller.id, controller.home.clone());
+    reactor.spawn("nvme report", async move {
+        let told = home.send(move |reactor| {
+            if let Some(home) = NvmeCore::of(reactor).home(id) {
+                home.shared.tell(&home.controller, |_, _| event.clone());
+            }
+        });
+        // A reactor that has ended has no controllers.
+        let _ = told.await;
+    });
+}
+
 /// Asks for the abort of a command, from any reactor.
 pub(super) fn abort(reactor: &Rc<Reactor>, controller: &Arc<Controller>, qid: u16, cid: u16) {
     let (id, home) = (controller.id, controller.home.clone());
     reactor.spawn("nvme abort", async move {
         let asked = home.spawn(move |reactor| async move {
-            let link = NvmeCore::of(&reactor).home(id).and_then(|home| home.link());
-            if let Some(link) = link {
-                let done = link.abort(qid, cid).await;
-                tracing::info!(qid, cid, ?done, "abort of an NVMe command");
-            }
+            let Some(home) = NvmeCore::of(&reactor).home(id) else { return };
+            let Some(link) = home.link() else { return };
+            let done = link.abort(qid, cid).await;
+            tracing::info!(qid, cid, ?done, "abort of an NVMe command");
+            let outcome = match done {
+                Ok(true) => "aborted",
+                Ok(false) => "not aborted",
+                Err(_) => "failed",
+            };
+            let event = DeviceEvent::CommandAbort { qid, cid, outcome };
+            home.shared.tell(&home.controller, |_, _| event.clone());
         });
         let _ = asked.await;
     });
@@ -109,6 +135,20 @@ pub(super) async fn reset(controller: &Controller) -> Result<(), String> {
     });
     sent.await.map_err(|gone| gone.to_string())?;
     told.await.unwrap_or_else(|_| Err("the controller was detached".to_owned()))
+}
+
+/// Has a controller's namespaces looked at anew, and waits until their devices are in line.
+pub(super) async fn rescan(controller: &Controller) -> Result<(), String> {
+    let id = controller.id;
+    let (tell, told) = oneshot::channel();
+    let sent = controller.home.send(move |reactor| {
+        if let Some(home) = NvmeCore::of(reactor).home(id) {
+            home.rescans.borrow_mut().push(tell);
+            home.signal.raise(Events::NAMESPACES);
+        }
+    });
+    sent.await.map_err(|gone| gone.to_string())?;
+    told.await.unwrap_or_else(|_| Err("the controller was reset or detached".to_owned()))
 }
 
 /// Ends a controller's task and waits for its end.
@@ -152,6 +192,10 @@ impl Home {
                         None => self.tell_back(),
                     }
                     self.answer_resets(&Ok(()));
+                    // The namespaces have just been looked at.
+                    for waiting in self.rescans.take() {
+                        let _ = waiting.send(Ok(()));
+                    }
                     self.serve(&link).await;
                 }
                 Err(why) => {
@@ -168,6 +212,7 @@ impl Home {
         }
         self.controller.set_state(ControllerState::Deleting);
         self.answer_resets(&Err("the controller was detached".to_owned()));
+        drop(self.rescans.take());
         NvmeCore::of(&self.reactor).remove_home(self.controller.id);
         for stop in self.stops.take() {
             let _ = stop.send(());
@@ -203,7 +248,10 @@ impl Home {
         let mut lost_at = clock.ticks();
         let mut failed = 0;
         // What was asked of the association before is answered by a new one.
-        self.signal.take(Events::all() - Events::STOP);
+        let asked = self.signal.take(Events::all() - Events::STOP);
+        if asked.contains(Events::LEAVING) {
+            self.leave("its device was pulled out");
+        }
         self.watch_patience();
         loop {
             let options = &self.controller.options;
@@ -246,6 +294,11 @@ impl Home {
                         let _ = first.send(Err(why));
                         return None;
                     }
+                    if matches!(error, LinkError::Absent { .. }) {
+                        self.leave("its device is not there any more");
+                        self.signal.wait(Events::STOP).await;
+                        self.signal.raise(Events::STOP);
+                    }
                 }
             }
         }
@@ -282,6 +335,17 @@ impl Home {
         self.tell_channels().await;
         let events = self.signal.wait(Events::STOP | Events::RESET).await;
         self.signal.raise(events & Events::STOP);
+    }
+
+    /// Detaches the controller, since its device goes. This comes back as a request to stop.
+    fn leave(&self, why: &'static str) {
+        if self.leaving.replace(true) {
+            return;
+        }
+        let (shared, controller) = (Arc::clone(&self.shared), Arc::clone(&self.controller));
+        tracing::warn!(controller = controller.name, why, "an NVMe controller is detached");
+        shared.tell(&controller, |_, _| DeviceEvent::Unplugged { reason: why.into() });
+        self.reactor.spawn("nvme removal", async move { shared.detach(&controller).await });
     }
 
     /// Lets I/O fail when the controller stays away for longer than I/O is to wait.
@@ -351,6 +415,14 @@ impl Home {
                 self.signal.raise(Events::STOP);
                 return;
             }
+            if events.contains(Events::LEAVING) {
+                self.leave("its device was pulled out, or is to be given back");
+            }
+            if events.contains(Events::RESET) {
+                let reason = self.controller.trouble().unwrap_or_else(|| "asked for".to_owned());
+                let event = DeviceEvent::ControllerReset { reason: reason.into() };
+                self.shared.tell(&self.controller, |_, _| event.clone());
+            }
             if events.intersects(Events::RESET | Events::QUEUE_LOST) || link.is_closed() {
                 if link.is_closed() {
                     self.shared.tell(&self.controller, |_, _| DeviceEvent::AdminQueueFailed);
@@ -359,17 +431,33 @@ impl Home {
                 return;
             }
             if events.contains(Events::NAMESPACES) {
-                match self.scan(link).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(why)) => tracing::warn!(why, "namespaces could not all be used"),
-                    Err(error) => tracing::warn!(%error, "namespaces could not be read"),
-                }
+                self.look_again(link).await;
             } else if events.contains(Events::ANA) {
                 self.read_ana(link).await;
             }
             if events.contains(Events::DISCOVERY) {
                 self.shared.discovery_changed(&self.controller);
             }
+        }
+    }
+
+    /// Compares the namespaces with what is known, and tells those who wait for that.
+    async fn look_again(&self, link: &Rc<Link>) {
+        // Who asks meanwhile may have changed what was read already, and gets a look of its own.
+        let waiting = self.rescans.take();
+        let outcome = match self.scan(link).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(why)) => {
+                tracing::warn!(why, "namespaces could not all be used");
+                Err(why)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "namespaces could not be read");
+                Err(error.to_string())
+            }
+        };
+        for waiting in waiting {
+            let _ = waiting.send(outcome.clone());
         }
     }
 

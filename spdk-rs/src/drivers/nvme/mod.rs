@@ -23,12 +23,15 @@ mod core;
 mod discovery;
 mod disk;
 mod driver;
+mod formats;
 mod forward;
 mod fused;
 mod guests;
 mod head;
 mod home;
 mod inject;
+mod manage;
+mod passthrough;
 mod queue;
 mod retry;
 #[cfg(test)]
@@ -36,11 +39,15 @@ mod tests;
 
 use std::sync::Arc;
 
+use spdk_rs_sys::pci::PciFilter;
+
 pub use api::{
     AttachOptions, ControllerInfo, ControllerState, DiscoveryInfo, IoPathInfo, MultipathMode,
     MultipathPolicy, NvmeError, PathInfo,
 };
 pub use disk::NvmeDisk;
+pub use manage::{Firmware, Format, FormatChoice, Sanitize, SecureErase};
+pub use passthrough::{Outcome, Passed, Transfer};
 
 use crate::bdev::Registry;
 use crate::nvme::TransportId;
@@ -63,6 +70,18 @@ impl NvmeDriver {
     pub fn new(registry: &Arc<Registry>, reactors: &[ReactorHandle]) -> Arc<Self> {
         let shared = driver::Shared::new(registry, reactors);
         Arc::new(Self { shared, turn: Default::default(), discovery_turn: Default::default() })
+    }
+
+    /// Sets which controllers of this machine may be attached, once: the first filter stays, and
+    /// false is answered to any other. Without one, all may.
+    pub fn set_pci_filter(&self, filter: PciFilter) -> bool {
+        self.shared.filter.set(filter).is_ok()
+    }
+
+    /// Which controllers of this machine may be attached.
+    #[must_use]
+    pub fn pci_filter(&self) -> PciFilter {
+        self.shared.filter.get().cloned().unwrap_or_default()
     }
 
     /// Attaches a controller, or a further path of one, and returns the names of the block devices

@@ -11,6 +11,7 @@ use super::controller::Controller;
 use super::core::NvmeCore;
 use super::forward::{Batch, ForwardPair};
 use super::home;
+use crate::bdev::DeviceEvent;
 use crate::nvme::controller::TimeoutAction;
 use crate::nvme::controller::inject::wrapped;
 use crate::nvme::controller::link::LinkInfo;
@@ -329,6 +330,8 @@ impl IoQueue {
             let (name, qid) = (&controller.name, self.id.get().0);
             tracing::warn!(controller = name, qid, cid, ?limit, "an NVMe command takes too long");
             reported.push(cid);
+            let event = DeviceEvent::CommandTimeout { qid, cid, limit, action: action.name() };
+            home::report(&self.reactor, controller, event);
             if action == TimeoutAction::Abort {
                 home::abort(&self.reactor, controller, qid, cid);
             }

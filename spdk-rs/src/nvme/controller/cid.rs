@@ -9,11 +9,15 @@ pub(crate) struct CommandTable<T> {
     places: Box<[Place<T>]>,
     /// Indices of free places; the last one is the warmest.
     free: Vec<u16>,
-    index_bits: u32,
+    /// The bits of the index.
+    mask: u16,
+    /// What is added to an identifier for the next generation; wraps.
+    step: u16,
 }
 
 struct Place<T> {
-    generation: u16,
+    /// The identifier in its present generation.
+    cid: u16,
     command: Option<T>,
 }
 
@@ -22,8 +26,11 @@ impl<T> CommandTable<T> {
     pub(crate) fn new(capacity: u16) -> Self {
         let capacity = capacity.max(1);
         let index_bits = u16::BITS - (capacity - 1).leading_zeros();
-        let places = (0..capacity).map(|_| Place { generation: 0, command: None }).collect();
-        Self { places, free: (0..capacity).rev().collect(), index_bits }
+        let places = (0..capacity).map(|cid| Place { cid, command: None }).collect();
+        // With 16 bits of index there is one generation.
+        let step = u16::try_from(1_u32 << index_bits).unwrap_or(0);
+        let mask = step.wrapping_sub(1);
+        Self { places, free: (0..capacity).rev().collect(), mask, step }
     }
 
     /// Commands that can be put in now.
@@ -44,61 +51,54 @@ impl<T> CommandTable<T> {
         let Some(index) = self.free.pop() else { return Err(command) };
         let place = &mut self.places[usize::from(index)];
         place.command = Some(command);
-        Ok(self.cid(index))
+        Ok(place.cid)
     }
 
-    /// The CID of a place in its present generation.
+    /// The index of a CID, and whether there is a command with it.
     #[inline(always)]
-    fn cid(&self, index: u16) -> u16 {
-        let generation = u32::from(self.places[usize::from(index)].generation);
-        let bits = generation << self.index_bits | u32::from(index);
-        u16::try_from(bits & 0xffff).unwrap_or(index)
-    }
-
-    /// The index of the command with a CID, if there is one.
-    #[inline(always)]
-    fn find(&self, cid: u16) -> Option<u16> {
-        let mask = (1_u32 << self.index_bits) - 1;
-        let index = u16::try_from(u32::from(cid) & mask).ok()?;
-        let place = self.places.get(usize::from(index))?;
-        (place.command.is_some() && self.cid(index) == cid).then_some(index)
+    fn find(&self, cid: u16) -> Option<usize> {
+        let index = usize::from(cid & self.mask);
+        let place = self.places.get(index)?;
+        (place.cid == cid && place.command.is_some()).then_some(index)
     }
 
     /// The command with a CID, if there is one.
     #[inline(always)]
     pub(crate) fn get(&self, cid: u16) -> Option<&T> {
-        self.places[usize::from(self.find(cid)?)].command.as_ref()
+        self.places[self.find(cid)?].command.as_ref()
     }
 
     /// The command with a CID, if there is one.
     #[inline(always)]
     pub(crate) fn get_mut(&mut self, cid: u16) -> Option<&mut T> {
         let index = self.find(cid)?;
-        self.places[usize::from(index)].command.as_mut()
+        self.places[index].command.as_mut()
     }
 
     /// Takes the command with a CID out, if there is one.
     #[inline(always)]
     pub(crate) fn remove(&mut self, cid: u16) -> Option<T> {
-        let index = self.find(cid)?;
-        let place = &mut self.places[usize::from(index)];
-        place.generation = place.generation.wrapping_add(1);
-        self.free.push(index);
-        place.command.take()
+        let place = self.places.get_mut(usize::from(cid & self.mask))?;
+        if place.cid != cid {
+            return None;
+        }
+        let command = place.command.take()?;
+        place.cid = cid.wrapping_add(self.step);
+        self.free.push(cid & self.mask);
+        Some(command)
     }
 
     /// Takes any command out, for emptying the table.
     pub(crate) fn pop(&mut self) -> Option<(u16, T)> {
-        let index = self.places.iter().position(|place| place.command.is_some())?;
-        let cid = self.cid(u16::try_from(index).ok()?);
+        let place = self.places.iter().find(|place| place.command.is_some())?;
+        let cid = place.cid;
         self.remove(cid).map(|command| (cid, command))
     }
 
     /// The commands with their CIDs.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &T)> {
-        self.places.iter().zip(0..=u16::MAX).filter_map(|(place, index)| {
-            place.command.as_ref().map(|command| (self.cid(index), command))
-        })
+        let places = self.places.iter();
+        places.filter_map(|place| place.command.as_ref().map(|command| (place.cid, command)))
     }
 }
 

@@ -73,6 +73,12 @@ pub enum LinkError {
         /// Which, and why.
         why: String,
     },
+    /// The PCI function of the controller is not there.
+    #[error("{why}")]
+    Absent {
+        /// Which.
+        why: String,
+    },
     /// There is no memory for the data.
     #[error("no buffer memory")]
     Memory(#[from] crate::env::MemoryError),

@@ -158,6 +158,11 @@ impl QueueListener for AdminEnd {
         }
         self.signal.raise(Events::CLOSED);
     }
+
+    fn device_leaves(&self, why: &'static str) {
+        tracing::debug!(why, "a controller's device leaves");
+        self.signal.raise(Events::LEAVING);
+    }
 }
 
 impl Link {
@@ -236,7 +241,7 @@ impl Link {
         &self.signal
     }
 
-    pub(super) fn reactor(&self) -> &Rc<Reactor> {
+    pub(crate) fn reactor(&self) -> &Rc<Reactor> {
         &self.reactor
     }
 

@@ -70,6 +70,14 @@ pub struct ControllerOptions {
     pub fast_io_fail_timeout_sec: u32,
     /// Use a PCIe controller without an IOMMU: it can then overwrite all memory of the machine.
     pub allow_noiommu: bool,
+    /// Use shadow doorbells where a PCIe controller has them: fewer writes to registers, which are
+    /// dear in a virtual machine.
+    pub shadow_doorbells: bool,
+    /// Put submission queues into the memory of a PCIe controller; one that has none is refused.
+    pub cmb_sqs: bool,
+    /// Describe data by SGLs where a PCIe controller takes them and PRP entries cannot; else such
+    /// data are copied.
+    pub sgl: bool,
 }
 
 impl ControllerOptions {
@@ -94,6 +102,9 @@ impl ControllerOptions {
             reconnect_delay_sec: 0,
             fast_io_fail_timeout_sec: 0,
             allow_noiommu: false,
+            shadow_doorbells: true,
+            cmb_sqs: false,
+            sgl: true,
         }
     }
 

@@ -88,6 +88,9 @@ pub(crate) trait QueueListener {
     fn queue_closed(&self, why: &str);
     /// There is room again after [`QueuePair::submit`] refused a command.
     fn queue_room(&self) {}
+    /// The controller's device is to be given back, or is there no longer. Told by admin queues
+    /// of controllers on this machine.
+    fn device_leaves(&self, _why: &'static str) {}
 }
 
 /// A connected queue pair on one reactor.

@@ -21,7 +21,7 @@ use crate::nvme::spec::fabrics::{
 };
 use crate::nvme::spec::feature::{NumberOfQueues, SetFeaturesCdw10, fid};
 use crate::nvme::spec::identify::{
-    IDENTIFY_LEN, IdentifyController, IdentifyControllerNvm, cns, csi,
+    IDENTIFY_LEN, IdentifyController, IdentifyControllerNvm, cns, csi, oacs,
 };
 use crate::nvme::spec::register::{Cap, Cc, Csts, Vs, css, offset};
 use crate::nvme::spec::{Sqe, opcode};
@@ -63,6 +63,7 @@ impl Setup<'_> {
             check_identity(&identify, cntlid, kind)?;
         }
         let nvm = self.identify_nvm(&identify, vs, kind).await?;
+        self.shadow_doorbells(&identify).await?;
         let mut io_queues = 0;
         if kind == LinkKind::Io {
             step.set(Step::Queues);
@@ -171,6 +172,27 @@ impl Setup<'_> {
             Err(LinkError::Refused { .. }) => Ok(IdentifyControllerNvm::default()),
             other => other,
         }
+    }
+
+    /// Has a controller on this machine look at doorbells in memory, where it can.
+    async fn shadow_doorbells(&self, identify: &IdentifyController) -> Result<(), LinkError> {
+        let can = identify.oacs.get() & oacs::DOORBELL_BUFFER != 0;
+        let Some(controller) = self.pcie.as_ref().filter(|_| can && self.options.shadow_doorbells)
+        else {
+            return Ok(());
+        };
+        let sqe = controller.make_shadows(self.reactor.memory())?;
+        match self.command(sqe, None, "doorbell buffer config").await {
+            Ok(_) => {
+                controller.use_shadows();
+                tracing::info!(trid = %self.trid, "shadow doorbells are used");
+            }
+            Err(LinkError::Refused { status, .. }) => {
+                tracing::warn!(trid = %self.trid, %status, "shadows of doorbells are refused");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     async fn number_of_queues(&self) -> Result<u16, LinkError> {

@@ -21,6 +21,8 @@ bitflags::bitflags! {
         const RESET = 1 << 5;
         /// Somebody asks for the end.
         const STOP = 1 << 6;
+        /// The controller's device is to be given back, or is there no longer.
+        const LEAVING = 1 << 7;
     }
 }
 

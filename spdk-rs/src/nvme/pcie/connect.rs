@@ -53,6 +53,13 @@ pub(crate) async fn connect_admin(
         drop(pair.listener.borrow_mut().take());
         return Err(error);
     }
+    if options.cmb_sqs
+        && let Err(error) = controller.use_memory(reactor).await
+    {
+        controller.halt().await;
+        drop(pair.listener.borrow_mut().take());
+        return Err(error);
+    }
     if let Some(event) = controller.function().admin_event()
         && let Err(error) = reactor.watch(event.as_fd())
     {
@@ -72,6 +79,10 @@ fn watch(reactor: &Rc<Reactor>, pair: &Rc<PciePair>) {
         loop {
             sleep(WATCH).await;
             let Some(pair) = weak.upgrade().filter(|pair| pair.open.get()) else { return };
+            if let Some(why) = pair.controller.leaving() {
+                tracing::warn!(address = %pair.controller.address, why, "an NVMe controller leaves");
+                pair.device_leaves(why);
+            }
             if let Some(trouble) = pair.controller.trouble() {
                 tracing::error!(address = %pair.controller.address, trouble, "an NVMe controller fails");
                 pair.close(trouble);
@@ -93,7 +104,11 @@ pub(crate) async fn connect_io(
         qid,
         entries: info.io_queue_entries,
         transfer_max: info.transfer_max(),
-        sgl: SglSupport::of(info.identify.sgls.get()),
+        sgl: if info.options.sgl {
+            SglSupport::of(info.identify.sgls.get())
+        } else {
+            SglSupport::None
+        },
     };
     let pair = PciePair::new(reactor, controller, &pair, listener)?;
     // From here on whoever gives up leaves a queue that is deleted, or a controller that is

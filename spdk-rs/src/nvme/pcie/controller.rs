@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
 #[expect(clippy::disallowed_types, reason = "controllers are claimed when they are attached")]
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use spdk_rs_sys::mmio::Doorbell;
 use spdk_rs_sys::pci::PciAddress;
 
+use super::cmb::{ControllerMemory, SqRoom};
 use super::core::PcieCore;
 use super::function::{self, Function};
+use super::shadow::{Bell, Shadows};
+use crate::env::Memory;
 use crate::nvme::controller::LinkError;
 use crate::nvme::spec::Sqe;
 use crate::nvme::spec::register::{Cap, Cc, Csts, Vs, css, offset};
@@ -73,6 +75,12 @@ pub(crate) struct PcieController {
     halting_began: AtomicBool,
     /// It reads and writes no memory any more.
     halted: AtomicBool,
+    /// Shadows of its doorbells, which it may use as long as it is not stopped.
+    shadows: OnceLock<Arc<Shadows>>,
+    /// It has taken them.
+    is_shadowed: AtomicBool,
+    /// Its own memory, when submission queues are to be there.
+    memory: OnceLock<ControllerMemory>,
     /// One task at a time halts it.
     halting: futures::lock::Mutex<()>,
 }
@@ -119,6 +127,9 @@ impl PcieController {
             home: reactor.handle(),
             halting_began: AtomicBool::new(false),
             halted: AtomicBool::new(false),
+            shadows: OnceLock::new(),
+            is_shadowed: AtomicBool::new(false),
+            memory: OnceLock::new(),
             halting: futures::lock::Mutex::new(()),
         });
         controller.check()?;
@@ -169,14 +180,62 @@ impl PcieController {
     }
 
     /// A doorbell by its index: of queue n, 2 n is the submission tail and 2 n + 1 the completion
-    /// head (NVMe over PCIe Transport 1.0, section 3.1.2).
-    pub(super) fn doorbell(&self, index: usize) -> Doorbell {
-        let stride = 4_usize << self.cap.dstrd();
-        self.function().registers().doorbell(DOORBELLS + index * stride)
+    /// head (NVMe over PCIe Transport 1.0, section 3.1.2). Those of the admin queue have no shadow:
+    /// they are there before it.
+    pub(super) fn bell(&self, index: usize) -> Bell {
+        let offset = index * (4_usize << self.cap.dstrd());
+        let shadowed = index > 1 && self.is_shadowed.load(Ordering::Acquire);
+        let shadows = self.shadows.get().filter(|_| shadowed);
+        Bell::new(self.function().registers().doorbell(DOORBELLS + offset), offset, shadows)
+    }
+
+    /// Makes shadows of the doorbells; returns the command that tells the controller of them.
+    pub(crate) fn make_shadows(&self, memory: &Memory) -> Result<Sqe, LinkError> {
+        let made = Shadows::new(memory, self)?;
+        // Kept whatever becomes of the command: the controller may have it.
+        Ok(self.shadows.get_or_init(|| made).command())
+    }
+
+    /// The controller has taken the shadows: queues that are made from now on use them.
+    pub(crate) fn use_shadows(&self) {
+        self.is_shadowed.store(true, Ordering::Release);
+    }
+
+    /// Has submission queues made in the controller's own memory from now on.
+    pub(super) async fn use_memory(
+        self: &Arc<Self>,
+        reactor: &Rc<Reactor>,
+    ) -> Result<(), LinkError> {
+        let memory = ControllerMemory::open(reactor, self).await?;
+        let (address, bytes) = (self.address, memory.bytes());
+        tracing::info!(%address, bytes, "submission queues are in the memory of the controller");
+        let _ = self.memory.set(memory);
+        Ok(())
+    }
+
+    /// Room for the submission queue of a number in the controller's own memory, if it is used.
+    pub(super) fn sq_room(&self, qid: u16, bytes: usize) -> Option<SqRoom> {
+        let room = self.memory.get()?.room(qid, bytes);
+        if room.is_none() {
+            let address = self.address;
+            tracing::info!(%address, qid, bytes, "no room for a queue in the controller's memory");
+        }
+        room
     }
 
     pub(super) fn status(&self) -> Csts {
         Csts(self.function().registers().read32(at(offset::CSTS)))
+    }
+
+    /// Why it has to be let go of, if so. A request of the kernel's is told once.
+    pub(super) fn leaving(&self) -> Option<&'static str> {
+        if self.function().registers().is_lost() {
+            Some("its registers are gone: it was pulled out")
+        } else if self.function().is_wanted_back() {
+            Some("the kernel wants the PCI function back")
+        } else {
+            None
+        }
     }
 
     /// Why it cannot go on, if so.
@@ -306,25 +365,44 @@ impl PcieController {
         let off = |status: Csts| !status.rdy() || status.0 == GONE;
         // The other fields stay: they may not change together with this one.
         self.configure(cc.with_en(false));
-        if self.wait(reactor, self.ready_limit(), off).await {
+        let heeded = self.wait(reactor, self.ready_limit(), off).await;
+        if heeded && self.status().0 != GONE {
             self.halted.store(true, Ordering::Release);
-        } else {
-            tracing::warn!(address = %self.address, "an NVMe controller cannot be disabled");
-            self.stop_at_once();
+            return;
         }
+        // Ones are what a device answers that is gone, and one whose registers are out of reach
+        // only. The latter could go on writing to memory.
+        if !heeded {
+            tracing::warn!(address = %self.address, "an NVMe controller cannot be disabled");
+        }
+        if let Err(error) = self.take_bus_master() {
+            let own = Arc::clone(&self);
+            let reset = reactor.offload().call(move || own.function().reset()).await;
+            let reset = matches!(reset, Ok(Ok(())));
+            tracing::warn!(address = %self.address, %error, reset, "an NVMe controller cannot be stopped");
+        }
+        self.halted.store(true, Ordering::Release);
+    }
+
+    /// Takes the right to transfer from it. An error is that of a function that has no
+    /// configuration space any more, and so is gone, or of one that has to be reset.
+    fn take_bus_master(&self) -> std::io::Result<()> {
+        let taken = self.function().set_bus_master(false);
+        // What it sent before arrives before the answer to a read.
+        let _ = self.status();
+        taken
     }
 
     /// Takes the right to transfer from it, without waiting for anything that it may do.
     pub(super) fn stop_at_once(&self) {
-        if self.halted.swap(true, Ordering::AcqRel) {
+        if self.is_halted() {
             return;
         }
-        if let Err(error) = self.function().set_bus_master(false) {
-            // A function without a configuration space is gone, and transfers nothing.
+        if let Err(error) = self.take_bus_master() {
             tracing::warn!(address = %self.address, %error, "an NVMe controller cannot be stopped");
         }
-        // What it sent before arrives before the answer to a read.
-        let _ = self.status();
+        // Only now: whoever sees this takes the memory back.
+        self.halted.store(true, Ordering::Release);
     }
 
     /// Runs a command about queues on the admin queue, from any reactor.

@@ -100,23 +100,31 @@ pub(super) fn prp(first: u64, second: u64) -> SglDescriptor {
     }
 }
 
-/// Describes one piece.
+/// Describes one piece that lies in two pages at the most; whether it does.
 #[inline(always)]
+pub(super) fn point_short(sqe: &mut Sqe, piece: &IoVec, dma: &DmaMap) -> bool {
+    let Some(run) = dma.run(piece.base()) else { return false };
+    let offset = usize::try_from(run.iova % PAGE as u64).unwrap_or(0);
+    let end = offset + piece.len();
+    if run.len < piece.len() || !offset.is_multiple_of(4) || end > 2 * PAGE {
+        return false;
+    }
+    let second = if end > PAGE { run.iova - offset as u64 + PAGE as u64 } else { 0 };
+    sqe.dptr = prp(run.iova, second);
+    true
+}
+
+/// Describes one piece.
 pub(super) fn point_one(
     sqe: &mut Sqe,
     piece: &IoVec,
     dma: &DmaMap,
     slot: ListSlot,
 ) -> Result<(), Unfit> {
-    let run = dma.run(piece.base()).ok_or(Unfit::Copy)?;
-    let offset = usize::try_from(run.iova % PAGE as u64).unwrap_or(0);
-    let pages = (offset + piece.len()).div_ceil(PAGE);
-    if run.len < piece.len() || !offset.is_multiple_of(4) || pages > 2 {
-        return point_pages(sqe, std::slice::from_ref(piece), dma, slot);
+    if point_short(sqe, piece, dma) {
+        return Ok(());
     }
-    let second = if pages == 2 { run.iova - offset as u64 + PAGE as u64 } else { 0 };
-    sqe.dptr = prp(run.iova, second);
-    Ok(())
+    point_pages(sqe, std::slice::from_ref(piece), dma, slot)
 }
 
 /// Describes the pieces of a table: by PRP entries where every page but the first starts and every

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use spdk_rs_sys::event::EventFd;
 use spdk_rs_sys::iova::{IovaMap, IovaMode, IovaRange};
 use spdk_rs_sys::mmio::Mmio;
-use spdk_rs_sys::pci::{Pci, PciAddress};
-use spdk_rs_sys::vfio::{VfioDevice, VfioGroup};
+use spdk_rs_sys::pci::{Pci, PciAddress, PciError};
+use spdk_rs_sys::vfio::{VfioDevice, VfioError, VfioGroup};
 
 use crate::env::Memory;
 use crate::nvme::controller::LinkError;
@@ -44,6 +44,19 @@ impl DmaMap {
         }
     }
 
+    /// Whether all of a run of I/O addresses is mapped for the controller.
+    #[cfg(debug_assertions)]
+    pub(super) fn covers(&self, iova: u64, bytes: usize) -> bool {
+        match self {
+            Self::Linear { start, len, delta } => {
+                let offset = iova.wrapping_sub((*start as u64).wrapping_add(*delta));
+                let room = (*len as u64).checked_sub(offset);
+                room.is_some_and(|room| bytes as u64 <= room)
+            }
+            Self::Pages(map) => map.covers(iova, bytes),
+        }
+    }
+
     /// The I/O address of memory that is one run for the controller.
     #[inline(always)]
     pub(super) fn whole(&self, at: *const u8, len: usize) -> Option<u64> {
@@ -55,6 +68,12 @@ impl DmaMap {
 pub(super) trait Function: Send + Sync {
     /// Its registers (BAR 0).
     fn registers(&self) -> &Arc<Mmio>;
+
+    /// Maps what is behind a base address register, 0 to 5. Blocks.
+    ///
+    /// # Errors
+    /// [`LinkError::Device`] when there is nothing that can be mapped.
+    fn bar(&self, index: u8) -> Result<Arc<Mmio>, LinkError>;
 
     /// The memory that it may reach.
     fn dma(&self) -> &Arc<DmaMap>;
@@ -74,6 +93,10 @@ pub(super) trait Function: Send + Sync {
 
     /// What completions of the admin queue signal, if they do.
     fn admin_event(&self) -> Option<&EventFd>;
+
+    /// Whether the kernel has asked for the function back since this was asked last: it is to be
+    /// unplugged, or to go to another driver.
+    fn is_wanted_back(&self) -> bool;
 }
 
 /// A function behind VFIO.
@@ -82,6 +105,7 @@ struct VfioFunction {
     registers: Arc<Mmio>,
     dma: Arc<DmaMap>,
     event: Option<EventFd>,
+    request: Option<EventFd>,
     /// The mapping ends after the device that uses it.
     _memory: Memory,
 }
@@ -89,6 +113,14 @@ struct VfioFunction {
 impl Function for VfioFunction {
     fn registers(&self) -> &Arc<Mmio> {
         &self.registers
+    }
+
+    fn bar(&self, index: u8) -> Result<Arc<Mmio>, LinkError> {
+        if index == 0 {
+            return Ok(Arc::clone(&self.registers));
+        }
+        let mapped = self.device.map_bar(index.into());
+        mapped.map(Arc::new).map_err(|error| device_error(&error))
     }
 
     fn dma(&self) -> &Arc<DmaMap> {
@@ -106,6 +138,10 @@ impl Function for VfioFunction {
     fn admin_event(&self) -> Option<&EventFd> {
         self.event.as_ref()
     }
+
+    fn is_wanted_back(&self) -> bool {
+        self.request.as_ref().is_some_and(|event| matches!(event.drain(), Ok(1..)))
+    }
 }
 
 /// An error with its causes, in words.
@@ -117,6 +153,14 @@ fn words(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     words
+}
+
+/// A function that is not there, told from one that cannot be used.
+fn group_error(error: &VfioError) -> LinkError {
+    match error {
+        VfioError::Pci(PciError::Absent { .. }) => LinkError::Absent { why: words(error) },
+        _ => device_error(error),
+    }
 }
 
 fn device_error(error: &dyn std::error::Error) -> LinkError {
@@ -134,7 +178,7 @@ pub(super) fn open(
         return Ok(model);
     }
     let group = VfioGroup::open(&Pci::system(), address, allow_no_iommu)
-        .map_err(|error| device_error(&error))?;
+        .map_err(|error| group_error(&error))?;
     let device = VfioDevice::open(&group, address).map_err(|error| device_error(&error))?;
     let dma = if group.is_no_iommu() {
         tracing::warn!(%address, "no IOMMU: this device can read and write all memory");
@@ -150,8 +194,9 @@ pub(super) fn open(
         DmaMap::Linear { start: start.addr(), len, delta }
     };
     let registers = Arc::new(device.map_bar(0).map_err(|error| device_error(&error))?);
-    let (event, dma) = (admin_event(&device), Arc::new(dma));
-    Ok(Box::new(VfioFunction { device, registers, dma, event, _memory: memory.clone() }))
+    let (event, request, dma) = (admin_event(&device), request_event(&device), Arc::new(dma));
+    let function = VfioFunction { device, registers, dma, event, request, _memory: memory.clone() };
+    Ok(Box::new(function))
 }
 
 /// Vector 0 as an eventfd; without it, events are found when somebody looks.
@@ -165,6 +210,20 @@ fn admin_event(device: &VfioDevice) -> Option<EventFd> {
         Ok(()) => Some(event),
         Err(error) => {
             tracing::info!(address = %device.address(), %error, "no interrupt for events");
+            None
+        }
+    }
+}
+
+/// What the kernel signals when it wants the function back; without it, whoever unplugs the device
+/// waits until the controller is detached.
+fn request_event(device: &VfioDevice) -> Option<EventFd> {
+    use std::os::fd::AsFd as _;
+    let event = EventFd::new().ok()?;
+    match device.set_request_event(event.as_fd()) {
+        Ok(()) => Some(event),
+        Err(error) => {
+            tracing::info!(address = %device.address(), %error, "not told when it is to go");
             None
         }
     }

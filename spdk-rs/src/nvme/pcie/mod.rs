@@ -22,6 +22,9 @@
 //! I/O queues have no interrupts: while I/O is in flight its reactor polls, and it sleeps when none
 //! is. The admin queue has one, so that events do not wait.
 
+#[cfg(debug_assertions)]
+mod audit;
+mod cmb;
 mod connect;
 mod controller;
 mod core;
@@ -32,6 +35,7 @@ pub(crate) mod model;
 mod pair;
 mod quiesce;
 mod rings;
+mod shadow;
 
 pub(crate) use connect::{connect_admin, connect_io};
 pub(crate) use controller::PcieController;

@@ -73,8 +73,16 @@ pub(super) struct Entry {
     tag: u64,
     /// Tick of the reactor's clock.
     submitted: u64,
-    is_lasting: bool,
-    copy: Option<Box<Copied>>,
+    /// What has to be done at its end; nothing with most commands.
+    special: Option<Box<Special>>,
+}
+
+/// What makes a command's end special.
+enum Special {
+    /// Its data were copied.
+    Copied(Copied),
+    /// It waits for an event, for as long as the association lasts.
+    Lasting,
 }
 
 /// Data that were copied because the controller could not have them where they are.
@@ -198,7 +206,7 @@ impl PciePair {
             }
         }
         if taken != 0 {
-            self.inner.borrow().rings.tell_taken();
+            self.inner.borrow_mut().rings.tell_taken();
             if self.room_wanted.replace(false)
                 && let Some(listener) = self.listener()
             {
@@ -206,6 +214,13 @@ impl PciePair {
             }
         }
         taken
+    }
+
+    /// Tells whoever listens that the device goes.
+    pub(super) fn device_leaves(&self, why: &'static str) {
+        if let Some(listener) = self.listener() {
+            listener.device_leaves(why);
+        }
     }
 
     fn listener(&self) -> Option<Rc<dyn QueueListener>> {
@@ -223,7 +238,7 @@ impl PciePair {
 
     #[inline(always)]
     fn end(&self, entry: Entry, end: &CommandEnd) {
-        if entry.copy.is_some() || entry.is_lasting {
+        if entry.special.is_some() {
             self.end_special(entry, end);
         } else {
             entry.owner.command_done(entry.tag, end);
@@ -232,13 +247,12 @@ impl PciePair {
 
     #[cold]
     fn end_special(&self, entry: Entry, end: &CommandEnd) {
-        if entry.is_lasting {
-            self.lasting.set(self.lasting.get() - 1);
-        }
-        if let Some(copied) = &entry.copy
-            && end.status.is_success()
-        {
-            copy_in(copied.buf.as_slice(), pieces(&copied.back));
+        match entry.special.as_deref() {
+            Some(Special::Lasting) => self.lasting.set(self.lasting.get() - 1),
+            Some(Special::Copied(copied)) if end.status.is_success() => {
+                copy_in(copied.buf.as_slice(), pieces(&copied.back));
+            }
+            _ => {}
         }
         entry.owner.command_done(entry.tag, end);
     }
@@ -271,7 +285,7 @@ impl PciePair {
         sqe: &mut Sqe,
         command: &CommandData,
         slot: ListSlot,
-    ) -> Result<Option<Box<Copied>>, NvmeStatus> {
+    ) -> Result<Option<Box<Special>>, NvmeStatus> {
         let table = pieces(command);
         let bytes = total_len(table);
         let sent = sqe.direction() == DataDirection::HostToController;
@@ -296,7 +310,7 @@ impl PciePair {
         let described = data::point_one(sqe, &buf.io_vec(), &self.dma, slot);
         described.map_err(|_| NvmeStatus::INVALID_FIELD)?;
         let back = if sent { CommandData::None } else { *command };
-        Ok(Some(Box::new(Copied { buf, back })))
+        Ok(Some(Box::new(Special::Copied(Copied { buf, back }))))
     }
 
     /// Data that have to be described with more than two PRP entries, or copied.
@@ -306,17 +320,41 @@ impl PciePair {
         sqe: &mut Sqe,
         command: &CommandData,
         slot: ListSlot,
-    ) -> Result<Option<Box<Copied>>, NvmeStatus> {
+    ) -> Result<Option<Box<Special>>, NvmeStatus> {
         let dma = &*self.dma;
         let fits = match command {
             CommandData::Many { .. } => data::point_many(sqe, pieces(command), dma, slot, self.sgl),
-            _ => Err(Unfit::Copy),
+            CommandData::One(piece) => data::point_one(sqe, piece, dma, slot),
+            CommandData::None => Ok(()),
         };
         match fits {
             Ok(()) => Ok(None),
             Err(Unfit::Copy) => self.copy(sqe, command, slot),
             Err(Unfit::TooLong) => Err(NvmeStatus::INVALID_FIELD),
         }
+    }
+
+    /// Whatever is not the rule: commands of the admin queue without data, and data that lie in
+    /// more than two pages.
+    #[inline(never)]
+    fn prepare(
+        &self,
+        inner: &mut Inner,
+        sqe: &mut Sqe,
+        data: &CommandData,
+    ) -> Result<(), NvmeStatus> {
+        let cid = sqe.cid.get();
+        let lasts = self.qid == 0 && sqe.opcode == opcode::admin::ASYNC_EVENT_REQUEST;
+        let special = if lasts {
+            self.lasting.set(self.lasting.get() + 1);
+            Some(Box::new(Special::Lasting))
+        } else {
+            self.describe(sqe, data, inner.slot(cid))?
+        };
+        if let Some(entry) = inner.commands.get_mut(cid) {
+            entry.special = special;
+        }
+        Ok(())
     }
 
     /// Ends a command that cannot be sent, at the next poll.
@@ -344,43 +382,35 @@ impl QueuePair for PciePair {
         }
         let mut guard = self.inner.borrow_mut();
         let inner = &mut *guard;
-        let Command { mut sqe, data, tag, owner } = command;
-        let is_lasting = self.qid == 0 && sqe.opcode == opcode::admin::ASYNC_EVENT_REQUEST;
+        let mut command = command;
         let submitted = self.reactor.now();
-        let entry = Entry { owner, tag, submitted, is_lasting, copy: None };
+        let entry = Entry { owner: command.owner, tag: command.tag, submitted, special: None };
         let cid = match inner.commands.insert(entry) {
             Ok(cid) => cid,
-            Err(Entry { owner, tag, .. }) => {
+            Err(Entry { owner, .. }) => {
                 self.room_wanted.set(true);
-                return Err(Command { sqe, data, tag, owner });
+                return Err(Command { owner, ..command });
             }
         };
-        sqe.cid.set(cid);
-        let slot = inner.slot(cid);
-        let dma = &*self.dma;
-        let simple = match &data {
-            CommandData::None => true,
-            CommandData::One(piece) => data::point_one(&mut sqe, piece, dma, slot).is_ok(),
+        command.sqe.cid.set(cid);
+        let simple = match &command.data {
+            CommandData::None => self.qid != 0,
+            CommandData::One(piece) => data::point_short(&mut command.sqe, piece, &self.dma),
             CommandData::Many { .. } => false,
         };
-        if is_lasting {
-            self.lasting.set(self.lasting.get() + 1);
+        if !simple && let Err(status) = self.prepare(inner, &mut command.sqe, &command.data) {
+            drop(guard);
+            self.refuse(cid, status);
+            return Ok(());
         }
-        if !simple {
-            match self.describe(&mut sqe, &data, slot) {
-                Ok(copy) => {
-                    if let Some(entry) = inner.commands.get_mut(cid) {
-                        entry.copy = copy;
-                    }
-                }
-                Err(status) => {
-                    drop(guard);
-                    self.refuse(cid, status);
-                    return Ok(());
-                }
-            }
-        }
-        inner.rings.push(&sqe);
+        #[cfg(debug_assertions)]
+        super::audit::check(
+            &command.sqe,
+            total_len(pieces(&command.data)),
+            &self.dma,
+            inner.slot(cid),
+        );
+        inner.rings.push(&command.sqe);
         Ok(())
     }
 
@@ -402,7 +432,8 @@ impl QueuePair for PciePair {
     }
 
     fn overdue(&self, submitted_by: u64) -> Vec<(u16, u64)> {
-        let late = |entry: &Entry| entry.submitted <= submitted_by && !entry.is_lasting;
+        let lasts = |entry: &Entry| matches!(entry.special.as_deref(), Some(Special::Lasting));
+        let late = |entry: &Entry| entry.submitted <= submitted_by && !lasts(entry);
         let inner = self.inner.borrow();
         inner.commands.iter().filter(|(_, e)| late(e)).map(|(cid, e)| (cid, e.tag)).collect()
     }

@@ -4,11 +4,12 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use spdk_rs_sys::mmio::Doorbell;
 use zerocopy::byteorder::little_endian::{U16, U64};
 
+use super::cmb::SqRoom;
 use super::controller::PcieController;
 use super::data::PAGE;
+use super::shadow::Bell;
 use crate::env::{DmaBuf, Memory};
 use crate::nvme::controller::LinkError;
 use crate::nvme::spec::{Cqe, Sqe};
@@ -16,21 +17,25 @@ use crate::nvme::spec::{Cqe, Sqe};
 /// The rings of a queue pair, of the same number of entries.
 pub(super) struct Rings {
     sq: *mut Sqe,
+    /// Where the submission queue is instead, when it is in the controller's memory.
+    sq_room: Option<SqRoom>,
     cq: *mut Cqe,
     entries: u16,
     tail: u16,
     /// The tail that the controller was told.
     told: u16,
     head: u16,
+    /// The head that the controller was told.
+    taken: u16,
     /// The phase tag of entries that are new.
     phase: u16,
-    sq_doorbell: Doorbell,
-    cq_doorbell: Doorbell,
+    sq_bell: Bell,
+    cq_bell: Bell,
     /// The controller's addresses.
     pub(super) sq_iova: u64,
     pub(super) cq_iova: u64,
     /// The memory, which nobody else has.
-    _sq: DmaBuf,
+    _sq: Option<DmaBuf>,
     _cq: DmaBuf,
 }
 
@@ -61,18 +66,28 @@ impl Rings {
         entries: u16,
     ) -> Result<Self, LinkError> {
         let count = usize::from(entries);
-        let (sq, sq_iova) = shared_memory(memory, controller, count * size_of::<Sqe>())?;
+        let sq_bytes = count * size_of::<Sqe>();
+        let sq_room = controller.sq_room(qid, sq_bytes);
+        let (sq, sq_iova) = match &sq_room {
+            Some(room) => (None, room.address),
+            None => {
+                let (sq, iova) = shared_memory(memory, controller, sq_bytes)?;
+                (Some(sq), iova)
+            }
+        };
         let (cq, cq_iova) = shared_memory(memory, controller, count * size_of::<Cqe>())?;
         Ok(Self {
-            sq: sq.as_ptr().cast_mut().cast(),
+            sq: sq.as_ref().map_or(std::ptr::null_mut(), |sq| sq.as_ptr().cast_mut().cast()),
+            sq_room,
             cq: cq.as_ptr().cast_mut().cast(),
             entries,
             tail: 0,
             told: 0,
             head: 0,
+            taken: 0,
             phase: 1,
-            sq_doorbell: controller.doorbell(2 * usize::from(qid)),
-            cq_doorbell: controller.doorbell(2 * usize::from(qid) + 1),
+            sq_bell: controller.bell(2 * usize::from(qid)),
+            cq_bell: controller.bell(2 * usize::from(qid) + 1),
             sq_iova,
             cq_iova,
             _sq: sq,
@@ -83,10 +98,14 @@ impl Rings {
     /// Puts a command in. There is room as long as fewer than `entries` commands are outstanding.
     #[inline(always)]
     pub(super) fn push(&mut self, sqe: &Sqe) {
-        let place = self.sq.wrapping_add(usize::from(self.tail));
-        // SAFETY: the tail is below the number of entries of the ring, and the controller reads an
-        // entry only after its doorbell.
-        unsafe { place.write(*sqe) };
+        if let Some(room) = &self.sq_room {
+            room.write(self.tail, sqe);
+        } else {
+            let place = self.sq.wrapping_add(usize::from(self.tail));
+            // SAFETY: the tail is below the number of entries of the ring, and the controller reads
+            // an entry only after its doorbell.
+            unsafe { place.write(*sqe) };
+        }
         self.tail = if self.tail + 1 == self.entries { 0 } else { self.tail + 1 };
     }
 
@@ -99,8 +118,8 @@ impl Rings {
     /// Tells the controller of all commands.
     #[inline(always)]
     pub(super) fn tell(&mut self) {
-        self.told = self.tail;
-        self.sq_doorbell.ring(self.tail.into());
+        let before = std::mem::replace(&mut self.told, self.tail);
+        self.sq_bell.ring(before, self.tail);
     }
 
     /// Whether the next completion is there.
@@ -151,8 +170,9 @@ impl Rings {
 
     /// Tells the controller which completions were taken.
     #[inline(always)]
-    pub(super) fn tell_taken(&self) {
-        self.cq_doorbell.ring(self.head.into());
+    pub(super) fn tell_taken(&mut self) {
+        let before = std::mem::replace(&mut self.taken, self.head);
+        self.cq_bell.ring(before, self.head);
     }
 
     /// The number of entries.

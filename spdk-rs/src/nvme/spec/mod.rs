@@ -18,6 +18,7 @@ pub mod fabrics;
 pub mod feature;
 pub mod identify;
 pub mod log;
+pub mod manage;
 pub mod nvm;
 pub mod opcode;
 pub mod pdu;

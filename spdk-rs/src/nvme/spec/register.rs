@@ -124,6 +124,36 @@ pub mod shn {
 }
 
 bits! {
+    /// Controller memory buffer location (section 3.1.3.11).
+    pub struct Cmbloc(u32) {
+        /// Base address register (BIR).
+        bir, with_bir: u8 = 2 : 0;
+        /// Offset in units of [`Cmbsz::szu`] (OFST).
+        ofst, with_ofst: u32 = 31 : 12;
+    }
+}
+
+bits! {
+    /// Controller memory buffer size (section 3.1.3.12).
+    pub struct Cmbsz(u32) {
+        /// Submission queues may be in it (SQS).
+        sqs, with_sqs: bool = 0 : 0;
+        /// Completion queues may be in it (CQS).
+        cqs, with_cqs: bool = 1 : 1;
+        /// PRP and SGL lists may be in it (LISTS).
+        lists, with_lists: bool = 2 : 2;
+        /// Data from the controller may be in it (RDS).
+        rds, with_rds: bool = 3 : 3;
+        /// Data to the controller may be in it (WDS).
+        wds, with_wds: bool = 4 : 4;
+        /// Size of a unit: `4096 << 4 * szu` bytes (SZU).
+        szu, with_szu: u8 = 11 : 8;
+        /// Size in units (SZ).
+        sz, with_sz: u32 = 31 : 12;
+    }
+}
+
+bits! {
     /// Controller status (section 3.1.3.6).
     pub struct Csts(u32) {
         /// Ready (RDY).

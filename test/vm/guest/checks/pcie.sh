@@ -5,11 +5,13 @@
 #   0000:00:11.0   4096-byte blocks, transfers of 16 KiB at the most, one I/O queue
 #   0000:00:12.0   two namespaces
 #   0000:00:13.0   a controller memory buffer, and a zoned namespace that the engine has to leave alone
+#   0000:01:00.0   a slot that a drive is plugged into and pulled out of
 
 PLAIN=0000:00:10.0
 NARROW=0000:00:11.0
 DOUBLE=0000:00:12.0
 ODD=0000:00:13.0
+HOT=0000:01:00.0
 NQN=nqn.2026-01.io.example:pcie
 EXPORT_PID=$WORK/export.pid
 
@@ -176,6 +178,89 @@ disks_in_use_stay() {
     equal "$(driver_of "$PLAIN")" vfio-pci 'the driver'
 }
 
+# says WORDS URI [OPTION…]: verified load on a controller of which the engine says these words.
+says() {
+    local words=$1
+    shift
+    perf "$@" -L info
+    grep -q "$words" "$WORK/perf.log" || { cat "$WORK/perf.log"; fail "nothing was said of '$words'"; }
+}
+
+doorbells() {
+    perf "pcie:///$PLAIN/1" -q 32 -o 4k -n 1000
+    says 'shadow doorbells' "pcie:///$PLAIN/1" -q 1 -o 4k -n 100
+    perf "pcie:///$PLAIN/1?shadow_doorbells=false" -q 32 -o 4k -n 1000
+    if grep -q 'shadow doorbells' "$WORK/perf.log"; then fail 'shadow doorbells although they are switched off'; fi
+    perf "pcie:///$PLAIN/1?io_queue_size=3" -q 8 -o 4k -n 500
+}
+
+controller_memory() {
+    local depth
+    for depth in 1 32; do
+        says 'submission queues are in the memory' "pcie:///$ODD/1?cmb_sqs=true" -q "$depth" -o 4k -n 500
+    done
+    perf "pcie:///$ODD/1?cmb_sqs=true&shadow_doorbells=false" -q 32 -o 128k -n 60
+    refused 'cmb_sqs cannot be done: the controller has no memory buffer' \
+        "$IO_ENGINE" perf "pcie:///$PLAIN/1?cmb_sqs=true" --no-huge -s 64 -n 1
+}
+
+# json FILE EXPRESSION: whether a Python expression of `it`, the JSON in the file, is true.
+json() {
+    python3 -c 'import json, sys; it = json.load(open(sys.argv[1])); sys.exit(not eval(sys.argv[2]))' "$1" "$2" ||
+        { cat "$1"; fail "not so: $2"; }
+}
+
+nvme_json() { "$IO_ENGINE" nvme "$@" -o json >"$WORK/nvme.json"; }
+
+told_of_itself() {
+    nvme_json identify "pcie:///$PLAIN"
+    json "$WORK/nvme.json" '"QEMU" in it["mn"] and it["sn"] == "vm0" and "format" in it["admin_commands"]'
+    nvme_json identify "pcie:///$NARROW/1"
+    json "$WORK/nvme.json" '[f["block_size"] for f in it["lbafs"] if f["in_use"]] == [4096]'
+    nvme_json smart "pcie:///$PLAIN"
+    json "$WORK/nvme.json" '0 < it["temperature_celsius"] < 100 and it["critical_warnings"] == []'
+    nvme_json error-log "pcie:///$PLAIN"
+    nvme_json fw "pcie:///$PLAIN"
+    json "$WORK/nvme.json" 'it[0]["slot"] == 1 and it[0]["active"]'
+    "$IO_ENGINE" nvme identify "pcie:///$PLAIN/1" | grep -q 'performance'
+}
+
+formats() {
+    refused 'force is needed' "$IO_ENGINE" nvme format "pcie:///$DOUBLE/1" --block-size 4096 </dev/null
+    "$IO_ENGINE" nvme format "pcie:///$DOUBLE/1" --block-size 4096 --force
+    nvme_json identify "pcie:///$DOUBLE/1"
+    json "$WORK/nvme.json" '[f["block_size"] for f in it["lbafs"] if f["in_use"]] == [4096]'
+    perf "pcie:///$DOUBLE/1" -q 8 -o 4k -n 200
+    refused 'there are' "$IO_ENGINE" nvme format "pcie:///$DOUBLE/1" --block-size 65536 --force
+    "$IO_ENGINE" nvme format "pcie:///$DOUBLE/1" --lbaf 0 --force
+    perf "pcie:///$DOUBLE/1" -q 8 -o 512 -n 200
+}
+
+# Through a daemon: what is open is not formatted, and a new format is a new device.
+formats_of_a_daemon() {
+    local socket=$WORK/nvme.sock
+    setsid "$IO_ENGINE" --no-huge -s 64 -r "$socket" >>"$WORK/export.log" 2>&1 </dev/null &
+    echo $! >"$EXPORT_PID"
+    poll 30 "$IO_ENGINE" rpc -r "$socket" spdk_get_version
+    "$IO_ENGINE" rpc -r "$socket" bdev_nvme_attach_controller "{\"name\": \"d\", \"trtype\": \"PCIe\", \"traddr\": \"$DOUBLE\"}"
+    "$IO_ENGINE" rpc -r "$socket" bdev_passthru_create '{"base_bdev_name": "dn2", "name": "p"}'
+    "$IO_ENGINE" nvme list -r "$socket" | grep "d .*$DOUBLE.*dn1, dn2"
+    refused 'needs device .dn2. for itself' "$IO_ENGINE" nvme format dn2 --block-size 4096 --force -r "$socket"
+    "$IO_ENGINE" rpc -r "$socket" bdev_passthru_delete '{"name": "p"}'
+    # By the URI, too, it is the daemon's.
+    "$IO_ENGINE" nvme format "pcie:///$DOUBLE/2" --block-size 4096 --force -r "$socket"
+    "$IO_ENGINE" bdev list dn2 -o json -r "$socket" >"$WORK/nvme.json"
+    json "$WORK/nvme.json" 'it[0]["block_size"] == 4096'
+    "$IO_ENGINE" nvme detach-ns dn2 -r "$socket"
+    refused 'dn2' "$IO_ENGINE" bdev list dn2 -r "$socket"
+    "$IO_ENGINE" nvme attach-ns d --nsid 2 -r "$socket"
+    "$IO_ENGINE" nvme format dn2 --lbaf 0 --force -r "$socket"
+    "$IO_ENGINE" bdev list dn2 -o json -r "$socket" >"$WORK/nvme.json"
+    json "$WORK/nvme.json" 'it[0]["block_size"] == 512'
+    "$IO_ENGINE" nvme smart d -r "$socket" | grep temperature
+    export_end
+}
+
 # A process that is killed leaves a controller that the next one can use.
 killed_and_used_again() {
     "$IO_ENGINE" perf "pcie:///$PLAIN/1" --no-huge -s 64 -w randwrite -q 32 -t 60 >/dev/null 2>&1 &
@@ -184,6 +269,110 @@ killed_and_used_again() {
     kill -s KILL "$pid"
     wait "$pid" || true
     perf "pcie:///$PLAIN/1" -q 8 -o 4k -n 100
+}
+
+# QEMU tells of every flush that the drive gets.
+flushes() { grep -c '^pci_nvme_flush_ns' /run/job/qemu.log || true; }
+
+flushes_arrive() {
+    local before after sent
+    before=$(flushes)
+    perf "pcie:///$PLAIN/1" -q 8 -o 4k -n 200 --flush-every 10
+    sent=$(python3 -c "
+import json
+ops = json.load(open('$WORK/report.json'))['jobs'][0]['ops']
+print(sum(op['ios'] for op in ops if op['op'] == 'flush'))")
+    after=$(flushes)
+    echo "sent $sent, before $before, after $after"
+    ((sent > 0)) || fail 'no flush was sent'
+    # The end of a run flushes as well.
+    ((after - before >= sent)) || fail "the drive got $((after - before)) flushes of $sent"
+}
+
+plug() {
+    poll 20 monitor device_add '{"driver": "nvme", "id": "hot", "serial": "vm4", "drive": "hot", "bus": "port1"}'
+    poll 20 test -e "/sys/bus/pci/devices/$HOT/driver_override"
+    # The kernel's own driver may be looking at it at this moment.
+    poll 20 "$IO_ENGINE" pci bind "$HOT"
+    equal "$(driver_of "$HOT")" vfio-pci 'the driver'
+}
+
+gone() { [[ ! -e /sys/bus/pci/devices/$HOT ]]; }
+
+unplug() {
+    monitor device_del '{"id": "hot"}'
+    poll 30 gone
+}
+
+# Whoever drives a disk that is pulled out lets go of it at once, although there is load.
+unplugged_under_load() {
+    plug
+    perf "pcie:///$HOT/1" -q 8 -o 4k -n 100
+    "$IO_ENGINE" perf "pcie:///$HOT/1" --no-huge -s 64 -w randwrite -q 32 -t 20 >"$WORK/load.log" 2>&1 &
+    local pid=$! status=0
+    sleep 3
+    kill -0 "$pid"
+    unplug
+    # The device is gone for the kernel: whoever held it has closed it. The load goes on to fail until its time is over.
+    kill -0 "$pid"
+    wait "$pid" || status=$?
+    grep -v 'a turn took too long' "$WORK/load.log"
+    ((status != 0)) || fail 'the load did not notice'
+    grep -q 'the kernel wants the PCI function back' "$WORK/load.log"
+    grep -q 'first: write: the device is gone' "$WORK/load.log"
+}
+
+RPC=$WORK/pcie.sock
+
+rpc() { "$IO_ENGINE" rpc -r "$RPC" "$@"; }
+
+daemon_start() {
+    setsid "$IO_ENGINE" -r "$RPC" --no-huge -s 64 -A "$HOT" >"$WORK/daemon.log" 2>&1 </dev/null &
+    echo $! >"$EXPORT_PID"
+    poll 30 rpc spdk_get_version >/dev/null
+}
+
+has_bdev() { rpc bdev_get_bdevs | grep -q "\"${HOT}n1\""; }
+
+has_no_bdev() { ! has_bdev; }
+
+told() { rpc notify_get_notifications | grep -q "\"$1\""; }
+
+# The daemon finds what is plugged in, serves it, survives that it is pulled out under load, and finds it again.
+hot_plug() {
+    local round size load
+    daemon_start
+    refused 'is not among those that are allowed' rpc bdev_nvme_attach_controller \
+        "{\"name\": \"x\", \"trtype\": \"PCIe\", \"traddr\": \"$PLAIN\"}"
+    rpc bdev_nvme_set_hotplug '{"enable": true}'
+    rpc nvmf_create_transport '{"trtype": "TCP"}'
+    rpc nvmf_create_subsystem "{\"nqn\": \"$NQN\", \"allow_any_host\": true}"
+    rpc nvmf_subsystem_add_listener "{\"nqn\": \"$NQN\", \"listen_address\":
+        {\"trtype\": \"TCP\", \"adrfam\": \"IPv4\", \"traddr\": \"127.0.0.1\", \"trsvcid\": \"$PORT1\"}}"
+    for round in 1 2; do
+        echo "round $round"
+        plug
+        poll 20 has_bdev
+        rpc nvmf_subsystem_add_ns "{\"nqn\": \"$NQN\", \"namespace\": {\"bdev_name\": \"${HOT}n1\"}}"
+        connect "$NQN" "$PORT1"
+        disk_of "$controller" 1
+        size=$(blockdev --getsize64 "/dev/$disk")
+        equal "$size" $((256 << 20)) 'the size'
+        dd if=/dev/urandom of="/dev/$disk" bs=64k oflag=direct status=none 2>/dev/null &
+        load=$!
+        sleep 2
+        unplug
+        poll 20 has_no_bdev
+        told bdev_unplugged
+        poll 20 told nvme_controller_removed
+        # Not for the daemon, which goes on.
+        wait "$load" || true
+        disconnect_all
+        rpc spdk_get_version >/dev/null
+    done
+    told nvme_controller_added
+    rpc save_config | grep -q bdev_nvme_set_hotplug
+    export_end
 }
 
 # The IOMMU tells of every transfer to an address that was not mapped.
@@ -202,13 +391,25 @@ suite_checks() {
     check 'two cores, one queue' two_cores "$NARROW/1"
     check 'a queue of two entries' few_entries
     check 'flushes and FUA' flushes_and_fua
+    check 'shadow doorbells on and off' doorbells
+    check 'submission queues in the memory of the controller' controller_memory
+    check 'what a controller tells of itself' told_of_itself
+    check 'formats' formats
+    check 'formats through a daemon' formats_of_a_daemon
     CHECK_LIMIT=180
     check 'every driver case: 512-byte blocks' cases "$PLAIN/1"
     check 'every driver case: 4096-byte blocks' cases "$NARROW/1"
+    check 'every driver case: without SGLs' cases "$PLAIN/1?sgl=false"
+    check 'every driver case: queues in the memory of the controller' cases "$ODD/1?cmb_sqs=true"
     CHECK_LIMIT=60
     check 'what cannot be is refused' unknown_is_refused
     check 'the kernel reads the same, and the other way round' same_contents
     check 'disks in use stay where they are' disks_in_use_stay
     check 'a controller whose process was killed' killed_and_used_again
+    check 'flushes arrive at the drive' flushes_arrive
+    CHECK_LIMIT=120
+    check 'a drive is pulled out under load' unplugged_under_load
+    check 'drives come and go under load' hot_plug
+    CHECK_LIMIT=60
     check 'no fault of the IOMMU' no_faults
 }

@@ -1,9 +1,11 @@
 //! The driver against a target that does as it is told, rightly or wrongly.
 
+mod count;
 mod events;
 mod faults;
 mod forward;
 mod inject;
+mod manage;
 mod paths;
 mod pcie;
 mod target;

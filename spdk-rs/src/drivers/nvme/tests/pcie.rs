@@ -1,14 +1,20 @@
 //! Controllers on this machine: the driver over a controller that is a program.
+#![allow(clippy::disallowed_types, reason = "a listener may be called on any thread")]
+
+use std::sync::Mutex;
+
+use spdk_rs_sys::pci::PciFilter;
 
 use super::*;
+use crate::bdev::{DeviceEvent, EventListener};
 use crate::nvme::pcie::model::{self, Fault, Model, Seen, Shape};
 use crate::nvme::spec::identify::sgls;
 use crate::nvme::spec::opcode::{admin, nvm};
 use crate::reactor::PollerHandle;
 
-struct Drive {
-    model: Arc<Model>,
-    host: Host,
+pub(super) struct Drive {
+    pub(super) model: Arc<Model>,
+    pub(super) host: Host,
     _poller: PollerHandle,
 }
 
@@ -26,13 +32,13 @@ fn impatient() -> AttachOptions {
 }
 
 impl Drive {
-    fn new(shape: Shape) -> Self {
+    pub(super) fn new(shape: Shape) -> Self {
         let host = Host::new();
         let (model, poller) = Model::start(&host.memory, &host.reactor, shape);
         Self { model, host, _poller: poller }
     }
 
-    fn attach(&self, options: AttachOptions) -> IoHandle {
+    pub(super) fn attach(&self, options: AttachOptions) -> IoHandle {
         let names = self.host.try_attach("p", trid_of(&self.model), options).unwrap();
         assert_eq!(names, ["pn1"]);
         self.host.open("pn1")
@@ -43,7 +49,7 @@ impl Drive {
     }
 
     /// Ends all, and what the controller has seen.
-    fn finish(self) -> Seen {
+    pub(super) fn finish(self) -> Seen {
         let Self { model, host, _poller: poller } = self;
         host.detach_all();
         let seen = model.seen();
@@ -191,6 +197,48 @@ fn io_survives_what_a_broken_controller_does() {
     }
 }
 
+/// The steps of time-outs that were told since the last look.
+fn steps(heard: &Mutex<Vec<DeviceEvent>>) -> Vec<String> {
+    let step = |event: DeviceEvent| match event {
+        DeviceEvent::CommandTimeout { qid: 1, action, .. } => Some(format!("late, {action}")),
+        DeviceEvent::CommandAbort { qid: 1, outcome, .. } => Some(outcome.to_owned()),
+        DeviceEvent::ControllerReset { reason } => Some(format!("reset: {reason}")),
+        DeviceEvent::Unreachable => Some("given up".to_owned()),
+        _ => None,
+    };
+    heard.lock().unwrap().drain(..).filter_map(step).collect()
+}
+
+#[test]
+fn each_step_of_a_time_out_is_told() {
+    let drive = Drive::new(Shape::default());
+    let mut options = impatient();
+    options.controller.ctrlr_loss_timeout_sec = 0;
+    options.controller.reconnect_delay_sec = 0;
+    let (host, handle) = (&drive.host, drive.attach(options));
+    let (desc, heard) = events_of(host, "pn1");
+    drive.model.inject(Fault::Hold);
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    assert_eq!(steps(&heard), ["late, abort", "aborted"]);
+    // The abort is not answered either.
+    drive.model.inject(Fault::Hold);
+    drive.model.inject(Fault::Deaf(admin::ABORT));
+    assert_eq!(host.write(&handle, 0, 1, 2), NvmeStatus::SUCCESS);
+    let told = steps(&heard);
+    assert_eq!(told[..2], ["late, abort", "reset: a command took too long"], "{told:?}");
+    assert!(told.contains(&"failed".to_owned()), "{told:?}");
+    // Nor does it come back.
+    drive.model.inject(Fault::Hold);
+    drive.model.inject(Fault::Deaf(admin::ABORT));
+    drive.model.inject(Fault::NeverReady);
+    assert_eq!(host.write(&handle, 0, 1, 3), NvmeStatus::INTERNAL_PATH_ERROR);
+    let told = steps(&heard);
+    assert_eq!(told[..2], ["late, abort", "reset: a command took too long"], "{told:?}");
+    assert!(told.contains(&"given up".to_owned()), "{told:?}");
+    drop((desc, handle));
+    drive.finish();
+}
+
 #[test]
 fn a_controller_that_fails_is_reset_and_io_goes_on() {
     for fault in [Fault::Fatal, Fault::Gone] {
@@ -220,6 +268,71 @@ fn a_controller_that_stays_gone_fails_its_io() {
     assert_eq!(host.state(), ControllerState::Failed);
     assert!(host.trouble().contains("all ones"), "{}", host.trouble());
     drop(handle);
+    drive.finish();
+}
+
+/// What has happened to a device.
+fn events_of(host: &Host, name: &str) -> (Arc<BdevDesc>, Arc<Mutex<Vec<DeviceEvent>>>) {
+    let heard: Arc<Mutex<Vec<DeviceEvent>>> = Arc::default();
+    let bdev = host.registry.find(name).unwrap();
+    let own = Arc::clone(&heard);
+    let listener: EventListener = Arc::new(move |_, event| own.lock().unwrap().push(event.clone()));
+    (BdevDesc::open(&bdev, OpenMode::Read, "listener", Some(listener)).unwrap(), heard)
+}
+
+#[test]
+fn a_controller_that_is_pulled_out_goes_with_its_devices() {
+    // However long one that fails would be tried again.
+    let drive = Drive::new(Shape::default());
+    let (host, handle) = (&drive.host, drive.attach(options()));
+    let (desc, heard) = events_of(host, "pn1");
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    drive.model.inject(Fault::PulledOut);
+    let writes: Vec<_> = (0..20).map(|i| handle.write(host.buf(1, i), i.into(), 1)).collect();
+    let done = host.reactor.block_on(futures::future::join_all(writes));
+    assert!(done.iter().all(|done| done.status == NvmeStatus::INVALID_NAMESPACE), "{done:?}");
+    host.until("the end of the device", || host.registry.all().is_empty());
+    drop((done, desc, handle));
+    host.until("the end of the controller", || host.driver.controllers(None).is_empty());
+    let unplugged = |event: &DeviceEvent| matches!(event, DeviceEvent::Unplugged { .. });
+    let heard = std::mem::take(&mut *heard.lock().unwrap());
+    assert_eq!(heard.iter().filter(|event| unplugged(event)).count(), 1, "{heard:?}");
+    assert!(heard.contains(&DeviceEvent::Removed), "{heard:?}");
+    let again = drive.refused(options());
+    assert!(again.contains("there is no such PCI function"), "{again}");
+    assert_eq!(drive.finish().enabled, 1, "nobody tried it again");
+}
+
+#[test]
+fn a_controller_that_the_kernel_wants_back_is_given_back_in_order() {
+    let drive = Drive::new(Shape::default());
+    let (host, handle) = (&drive.host, drive.attach(options()));
+    assert_eq!(host.write(&handle, 0, 8, 1), NvmeStatus::SUCCESS);
+    drive.model.ask_back();
+    host.until("the end of the device", || host.registry.all().is_empty());
+    assert!(!host.write(&handle, 0, 1, 2).is_success());
+    drop(handle);
+    host.until("the end of the controller", || host.driver.controllers(None).is_empty());
+    let seen = drive.model.seen();
+    assert_eq!((seen.shutdowns, seen.left), (1, 0), "queues go, then it is told");
+    // It was let go of: who comes next gets it.
+    let handle = drive.attach(options());
+    host.expect(&handle, 0, 8, 1);
+    drop(handle);
+    drive.finish();
+}
+
+#[test]
+fn a_controller_that_fails_and_is_not_found_again_goes() {
+    let drive = Drive::new(Shape::default());
+    let (host, handle) = (&drive.host, drive.attach(options()));
+    drive.model.inject(Fault::Fatal);
+    let write = handle.write(host.buf(1, 5), 9, 1);
+    host.until("the failure", || host.state() != ControllerState::Enabled);
+    drive.model.forget();
+    assert_eq!(host.reactor.block_on(write).status, NvmeStatus::INVALID_NAMESPACE);
+    drop(handle);
+    host.until("the end of the controller", || host.driver.controllers(None).is_empty());
     drive.finish();
 }
 
@@ -288,6 +401,18 @@ fn a_controller_has_one_user() {
 }
 
 #[test]
+fn a_controller_that_is_not_to_be_used_is_refused() {
+    let drive = Drive::new(Shape::default());
+    let filter = PciFilter { blocked: vec![drive.model.address], ..PciFilter::default() };
+    assert!(drive.host.driver.set_pci_filter(filter));
+    assert!(!drive.host.driver.set_pci_filter(PciFilter::default()), "the first one stays");
+    let refused = drive.refused(options());
+    assert!(refused.contains("is blocked (--pci-blocked)"), "{refused}");
+    assert!(drive.host.driver.controllers(None).is_empty());
+    assert_eq!(drive.finish().enabled, 0);
+}
+
+#[test]
 fn an_i_o_queue_that_cannot_be_made_is_tried_again() {
     let drive = Drive::new(Shape::default());
     drive.model.inject(Fault::Fails(admin::CREATE_IO_SQ, NvmeStatus::INTERNAL_ERROR));
@@ -298,7 +423,6 @@ fn an_i_o_queue_that_cannot_be_made_is_tried_again() {
     assert_eq!(drive.finish().enabled, 1, "without a reset");
 }
 
-/// Also what the instructions of a read are counted with, by callgrind.
 #[test]
 fn reads_of_one_page_at_depth_32() {
     let drive = Drive::new(Shape::default());
@@ -331,4 +455,104 @@ fn events_are_heard() {
     assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
     drop(handle);
     drive.finish();
+}
+
+/// Reads and writes, some of them alone and some many at a time.
+fn mixed_load(host: &Host, handle: &IoHandle) {
+    for round in 0..40_u8 {
+        assert_eq!(host.write(handle, 0, 1, round), NvmeStatus::SUCCESS);
+        host.expect(handle, 0, 1, round);
+        let writes = (0..50).map(|i| handle.write(host.buf(1, i ^ round), i.into(), 1));
+        let writes = futures::future::join_all(writes.collect::<Vec<_>>());
+        assert!(host.reactor.block_on(writes).iter().all(|done| done.status.is_success()));
+        (0..50).for_each(|i| host.expect(handle, i.into(), 1, i ^ round));
+        if round % 8 == 0 {
+            // The controller stops looking.
+            host.reactor.block_on(sleep(Duration::from_millis(2)));
+        }
+    }
+}
+
+#[test]
+fn shadows_spare_doorbells_and_lose_no_command() {
+    let rung = |shadows: bool, wanted: bool, entries: u16| {
+        let drive = Drive::new(Shape { shadows, ..Shape::default() });
+        let mut options = options();
+        options.controller.shadow_doorbells = wanted;
+        options.controller.io_queue_size = entries;
+        let (host, handle) = (&drive.host, drive.attach(options));
+        mixed_load(host, &handle);
+        // After a reset the new association has shadows of its own.
+        let driver = Arc::clone(&host.driver);
+        host.reactor.block_on(async move { driver.reset("p", None).await }).unwrap();
+        mixed_load(host, &handle);
+        drop(handle);
+        let seen = drive.finish();
+        assert_eq!(seen.enabled, 2);
+        seen.doorbells
+    };
+    let (with, off, without) =
+        (rung(true, true, 128), rung(true, false, 128), rung(false, true, 128));
+    assert!(with < off / 4 && off.abs_diff(without) <= off / 10, "{with}, {off}, {without}");
+    // Rings that wrap at every turn.
+    rung(true, true, 3);
+}
+
+#[test]
+fn shadows_that_a_controller_refuses_are_not_used() {
+    let drive = Drive::new(Shape { shadows: true, ..Shape::default() });
+    let refusal = Fault::Fails(admin::DOORBELL_BUFFER_CONFIG, NvmeStatus::INTERNAL_ERROR);
+    drive.model.inject(refusal);
+    let (host, handle) = (&drive.host, drive.attach(options()));
+    mixed_load(host, &handle);
+    drop(handle);
+    assert!(drive.model.is_through());
+    drive.finish();
+}
+
+#[test]
+fn submission_queues_are_in_the_controllers_memory() {
+    let wanted = |memory: usize, entries: u16| {
+        let drive = Drive::new(Shape { memory, ..Shape::default() });
+        let mut options = options();
+        options.controller.cmb_sqs = true;
+        options.controller.io_queue_size = entries;
+        let (host, handle) = (&drive.host, drive.attach(options));
+        mixed_load(host, &handle);
+        let driver = Arc::clone(&host.driver);
+        host.reactor.block_on(async move { driver.reset("p", None).await }).unwrap();
+        mixed_load(host, &handle);
+        drop(handle);
+        drive.finish()
+    };
+    let seen = wanted(64 << 10, 5);
+    let io: u32 = seen.commands.values().sum();
+    assert_eq!(seen.from_own_memory, io, "every I/O command, and no command of the admin queue");
+    // Too little memory for a queue: it is elsewhere.
+    assert_eq!(wanted(4096, 128).from_own_memory, 0);
+    let drive = Drive::new(Shape::default());
+    let mut options = options();
+    options.controller.cmb_sqs = true;
+    let refused = drive.refused(options.clone());
+    assert!(
+        refused.contains("cmb_sqs cannot be done") && refused.contains("CAP.CMBS"),
+        "{refused}"
+    );
+    options.controller.cmb_sqs = false;
+    drop(drive.attach(options));
+    drive.finish();
+}
+
+#[test]
+fn without_sgls_pieces_are_copied() {
+    let drive = Drive::new(Shape { sgls: sgls::SUPPORTED, ..Shape::default() });
+    let mut options = options();
+    options.controller.sgl = false;
+    let (host, handle) = (&drive.host, drive.attach(options));
+    let bufs = (0..10).map(|i| host.buf(3, i)).collect();
+    let status = host.reactor.block_on(handle.write(SgList::new(bufs), 0, 30)).status;
+    assert_eq!(status, NvmeStatus::SUCCESS);
+    (0..10).for_each(|i| host.expect(&handle, u64::from(i) * 3, 3, i));
+    drop(handle);
+    assert_eq!(drive.finish().sgl, 0);
 }

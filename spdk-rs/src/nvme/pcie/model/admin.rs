@@ -3,15 +3,16 @@
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
-use super::{BLOCKS, Cq, Fault, Model, Sq, State};
+use super::{Cq, Fault, Model, Sq, State};
 use crate::NvmeStatus;
-use crate::nvme::spec::Sqe;
 use crate::nvme::spec::identify::{
     IdentifyCdw10, IdentifyController, IdentifyNamespace, LbaFormat, NamespaceId, NamespaceList,
-    cns, fuses, oaes, oncs, vwc,
+    cns, fuses, oacs, oaes, oncs, vwc,
 };
 use crate::nvme::spec::log::GetLogPage;
+use crate::nvme::spec::manage::sanicap;
 use crate::nvme::spec::opcode::admin;
+use crate::nvme::spec::{NSID_ALL, Sqe};
 
 /// Status of a queue number that cannot be (command specific).
 const INVALID_QUEUE: NvmeStatus = NvmeStatus::new(1, 1);
@@ -27,7 +28,7 @@ impl Model {
             return self.complete(state, 0, cid, status, 0);
         }
         let answer = match opcode {
-            admin::IDENTIFY => match self.identify(sqe) {
+            admin::IDENTIFY => match self.identify(state, sqe) {
                 Some(data) => {
                     self.deliver(state, sqe, &data);
                     Ok(0)
@@ -39,15 +40,17 @@ impl Model {
                 Ok(more << 16 | more)
             }
             admin::GET_LOG_PAGE => {
-                let bytes = usize::try_from(GetLogPage::of(sqe).bytes).unwrap();
-                self.deliver(state, sqe, &vec![0; bytes]);
+                let page = GetLogPage::of(sqe);
+                let mut data = Self::log(state, page.lid);
+                data.resize(usize::try_from(page.bytes).unwrap(), 0);
+                self.deliver(state, sqe, &data);
                 Ok(0)
             }
             admin::ASYNC_EVENT_REQUEST => return state.waiting.push(cid),
             admin::ABORT => Ok(self.abort(state, sqe)),
             admin::CREATE_IO_CQ | admin::CREATE_IO_SQ => self.create(state, sqe),
             admin::DELETE_IO_SQ | admin::DELETE_IO_CQ => self.delete(state, sqe),
-            _ => Err(NvmeStatus::INVALID_OPCODE),
+            _ => self.manage(state, sqe),
         };
         match answer {
             Ok(result) => self.complete(state, 0, cid, NvmeStatus::SUCCESS, result),
@@ -83,7 +86,7 @@ impl Model {
             assert!(state.cqs.contains_key(&cqid), "a submission queue before its other half");
             let known = state.sqs.insert(qid, Sq { iova, entries, head: 0, cqid });
             assert!(known.is_none(), "a submission queue twice");
-            self.registers.write32(0x1000 + usize::from(qid) * 8, 0);
+            self.reset_doorbell(state, qid);
         }
         Ok(0)
     }
@@ -104,26 +107,32 @@ impl Model {
         state.sqs.remove(&qid).map(|_| 0).ok_or(INVALID_QUEUE)
     }
 
-    fn identify(&self, sqe: &Sqe) -> Option<Vec<u8>> {
+    fn identify(&self, state: &State, sqe: &Sqe) -> Option<Vec<u8>> {
         let nsid = sqe.nsid.get();
         let mut data = match IdentifyCdw10(sqe.cdw10.get()).cns() {
             cns::CONTROLLER => self.controller().as_bytes().to_vec(),
             cns::ACTIVE_NAMESPACES => {
-                let after = std::iter::once(1).filter(|own| *own > nsid);
+                let there = state.namespaces.iter().filter(|(_, one)| one.attached);
+                let after = there.map(|(own, _)| *own).filter(|own| *own > nsid);
                 NamespaceList::of(after).as_bytes().to_vec()
             }
             cns::NAMESPACE_IDS => {
                 let mut list = Vec::new();
-                let own = u128::from(self.address.domain) << 64 | 1;
+                let own = u128::from(self.address.domain) << 64 | u128::from(nsid);
                 NamespaceId::Uuid(own.to_be_bytes()).append_to(&mut list);
                 list
             }
-            cns::NAMESPACE if nsid == 1 => {
-                let mut namespace = IdentifyNamespace::default();
-                let blocks = U64::new(BLOCKS as u64);
-                (namespace.nsze, namespace.ncap) = (blocks, blocks);
-                namespace.lbaf[0] = LbaFormat::new(9, 0);
-                namespace.as_bytes().to_vec()
+            cns::NAMESPACE => {
+                let mut data = IdentifyNamespace { nlbaf: 2, ..Default::default() };
+                (data.lbaf[0], data.lbaf[1]) = (LbaFormat::new(9, 0), LbaFormat::new(12, 0));
+                data.lbaf[2] = LbaFormat::new(9, 8);
+                if let Some(namespace) = state.namespaces.get(&nsid) {
+                    let blocks = U64::new((namespace.data.len() / namespace.block()) as u64);
+                    (data.nsze, data.ncap, data.flbas) = (blocks, blocks, namespace.lbaf);
+                } else if nsid != NSID_ALL {
+                    return None;
+                }
+                data.as_bytes().to_vec()
             }
             _ => return None,
         };
@@ -133,7 +142,15 @@ impl Model {
 
     fn controller(&self) -> IdentifyController {
         let commands = oncs::DATASET_MANAGEMENT | oncs::WRITE_ZEROES | oncs::COMPARE;
+        let mut admin = oacs::FORMAT | oacs::FIRMWARE | oacs::NAMESPACE_MANAGEMENT;
+        if self.shape.shadows {
+            admin |= oacs::DOORBELL_BUFFER;
+        }
         IdentifyController {
+            mn: *b"model                                   ",
+            oacs: U16::new(admin),
+            sanicap: U32::new(sanicap::BLOCK_ERASE | sanicap::OVERWRITE),
+            frmw: 2 << 1,
             cntlid: U16::new(7),
             mdts: self.shape.mdts,
             aerl: 1,
@@ -141,7 +158,7 @@ impl Model {
             oncs: U16::new(commands),
             fuses: U16::new(fuses::COMPARE_AND_WRITE),
             acwu: U16::new(7),
-            nn: U32::new(1),
+            nn: U32::new(4),
             sgls: U32::new(self.shape.sgls),
             vwc: if self.shape.cache { vwc::PRESENT } else { 0 },
             ..Default::default()

@@ -2,7 +2,7 @@
 
 use zerocopy::byteorder::little_endian::U16;
 
-use super::{BLOCK, BLOCKS, Fault, Model, State};
+use super::{Fault, Model, State};
 use crate::NvmeStatus;
 use crate::nvme::spec::opcode::nvm;
 use crate::nvme::spec::register::{Csts, offset};
@@ -38,6 +38,7 @@ impl Model {
                 }
                 return;
             }
+            Some(Fault::PulledOut) => return self.pull_out(state),
             _ => {}
         }
         let status = self.execute(state, sqe);
@@ -65,16 +66,21 @@ impl Model {
             nvm::DATASET_MANAGEMENT => return self.deallocate(state, sqe),
             _ => {}
         }
+        let Some(namespace) = state.namespaces.get(&sqe.nsid.get()).filter(|one| one.attached)
+        else {
+            return NvmeStatus::INVALID_NAMESPACE;
+        };
+        let block = namespace.block();
         let first = usize::try_from(sqe.cdw10_11()).unwrap();
         let blocks = usize::try_from(sqe.cdw12.get() & 0xffff).unwrap() + 1;
-        if first + blocks > BLOCKS {
+        let range = first * block..(first + blocks) * block;
+        if range.end > namespace.data.len() {
             return NvmeStatus::LBA_OUT_OF_RANGE;
         }
-        let range = first * BLOCK..(first + blocks) * BLOCK;
         let len = range.len();
         match sqe.opcode {
             nvm::READ => {
-                let data = state.disk[range].to_vec();
+                let data = namespace.data[range].to_vec();
                 self.deliver(state, sqe, &data);
             }
             nvm::WRITE => {
@@ -84,13 +90,13 @@ impl Model {
                 let Some(data) = self.fetch(state, sqe, len) else {
                     return NvmeStatus::INTERNAL_ERROR;
                 };
-                state.disk[range].copy_from_slice(&data);
+                state.disk(sqe)[range].copy_from_slice(&data);
             }
             nvm::COMPARE => match self.fetch(state, sqe, len) {
-                Some(data) if data == state.disk[range] => {}
+                Some(data) if data == state.disk(sqe)[range] => {}
                 _ => return NvmeStatus::COMPARE_FAILURE,
             },
-            nvm::WRITE_ZEROES => state.disk[range].fill(0),
+            nvm::WRITE_ZEROES => state.disk(sqe)[range].fill(0),
             _ => return NvmeStatus::INVALID_OPCODE,
         }
         NvmeStatus::SUCCESS
@@ -106,7 +112,8 @@ impl Model {
             let first = u64::from_le_bytes(range[8..].try_into().unwrap());
             let (first, blocks) =
                 (usize::try_from(first).unwrap(), usize::try_from(blocks).unwrap());
-            state.disk[first * BLOCK..(first + blocks) * BLOCK].fill(0);
+            let block = state.namespaces[&sqe.nsid.get()].block();
+            state.disk(sqe)[first * block..(first + blocks) * block].fill(0);
         }
         NvmeStatus::SUCCESS
     }

@@ -8,11 +8,15 @@
 #![allow(clippy::disallowed_types, reason = "the model is shared with helper threads")]
 
 mod admin;
+mod doorbells;
 mod io;
+mod manage;
 mod memory;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io as std_io;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +27,7 @@ use spdk_rs_sys::pci::PciAddress;
 use super::function::{DmaMap, Function};
 use crate::NvmeStatus;
 use crate::env::Memory;
+use crate::nvme::controller::LinkError;
 use crate::nvme::spec::register::{Cap, Cc, Csts, Vs, offset, shn, shst};
 use crate::nvme::spec::{Cqe, Sqe};
 use crate::reactor::{PollerHandle, Progress, Reactor};
@@ -57,6 +62,9 @@ pub(crate) enum Fault {
     Fatal,
     /// At the next I/O command the controller is gone.
     Gone,
+    /// At the next I/O command it is pulled out: the mapping of its registers has nothing behind it
+    /// any more, and there is no function at its address.
+    PulledOut,
     /// It never becomes ready.
     NeverReady,
     /// It reports a fatal error while it is being enabled.
@@ -90,6 +98,14 @@ pub(crate) struct Seen {
     pub(crate) aborts: u32,
     /// Doorbell writes that were noticed, of submission queues.
     pub(crate) doorbells: u32,
+    /// Commands that were fetched from its own memory.
+    pub(crate) from_own_memory: u32,
+    /// Formats, with the LBA format and the secure erase of each.
+    pub(crate) formats: Vec<(u8, u8)>,
+    /// The firmware image that was committed last.
+    pub(crate) firmware: Vec<u8>,
+    /// Command dword 10 of sanitize commands.
+    pub(crate) sanitized: Vec<u32>,
     /// Queues that were left when it was shut down.
     pub(crate) left: usize,
 }
@@ -105,11 +121,15 @@ pub(crate) struct Shape {
     pub(crate) cache: bool,
     /// I/O queues that it grants.
     pub(crate) queues: u16,
+    /// It has shadow doorbells.
+    pub(crate) shadows: bool,
+    /// Bytes of its own memory (CMB); 0 for none. It is switched on by CMBMSC.
+    pub(crate) memory: usize,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { mdts: 5, sgls: 0, cache: true, queues: 4 }
+        Self { mdts: 5, sgls: 0, cache: true, queues: 4, shadows: false, memory: 0 }
     }
 }
 
@@ -133,6 +153,7 @@ struct Cq {
 struct State {
     enabled: bool,
     bus_master: bool,
+    wanted_back: bool,
     dead: bool,
     stays_ready: bool,
     sqs: BTreeMap<u16, Sq>,
@@ -145,13 +166,20 @@ struct State {
     /// Events that nobody has asked for yet.
     events: Vec<u32>,
     seen: Seen,
-    disk: Vec<u8>,
+    namespaces: BTreeMap<u32, manage::Namespace>,
+    /// What was downloaded and not committed yet.
+    image: Vec<u8>,
+    bells: doorbells::Bells,
 }
 
 /// What the model and its users share.
 pub(crate) struct Model {
     pub(crate) address: PciAddress,
     registers: Arc<Mmio>,
+    /// What the registers are a mapping of.
+    file: File,
+    /// Its own memory.
+    own: Option<Arc<Mmio>>,
     dma: Arc<DmaMap>,
     arena: (usize, usize),
     shape: Shape,
@@ -177,6 +205,11 @@ impl Function for Handle {
         &self.0.dma
     }
 
+    fn bar(&self, bar: u8) -> Result<Arc<Mmio>, LinkError> {
+        let none = || LinkError::Device { why: format!("no BAR {bar}") };
+        self.0.own.clone().filter(|_| bar == 2).ok_or_else(none)
+    }
+
     fn set_bus_master(&self, on: bool) -> std_io::Result<()> {
         self.0.lock().bus_master = on;
         Ok(())
@@ -193,6 +226,10 @@ impl Function for Handle {
     fn admin_event(&self) -> Option<&EventFd> {
         None
     }
+
+    fn is_wanted_back(&self) -> bool {
+        std::mem::take(&mut self.0.lock().wanted_back)
+    }
 }
 
 impl Model {
@@ -205,13 +242,17 @@ impl Model {
         static NEXT: AtomicU32 = AtomicU32::new(0x1_0000);
         let domain = NEXT.fetch_add(1, Ordering::Relaxed);
         let address = PciAddress { domain, bus: 1, device: 0, function: 0 };
-        let registers = Arc::new(Mmio::in_memory(REGISTERS).unwrap());
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(REGISTERS as u64).unwrap();
+        let registers = Arc::new(Mmio::map(file.as_fd(), 0, REGISTERS).unwrap());
         let (start, len) = memory.arena_range();
         let arena = (start.addr(), len);
         let dma = Arc::new(DmaMap::Linear { start: arena.0, len, delta: DELTA });
-        let state = State { disk: vec![0; BLOCK * BLOCKS], ..State::default() };
+        let first = manage::Namespace { lbaf: 0, attached: true, data: vec![0; BLOCK * BLOCKS] };
+        let state = State { namespaces: [(1, first)].into(), ..State::default() };
         let state = Mutex::new(state);
-        let model = Arc::new(Self { address, registers, dma, arena, shape, state });
+        let own = (shape.memory != 0).then(|| Arc::new(Mmio::in_memory(shape.memory).unwrap()));
+        let model = Arc::new(Self { address, registers, file, own, dma, arena, shape, state });
         model.set_capabilities();
         MODELS.lock().unwrap().insert(address, Arc::clone(&model));
         let stepped = Arc::clone(&model);
@@ -222,9 +263,10 @@ impl Model {
     }
 
     fn set_capabilities(&self) {
-        let cap = Cap(0).with_mqes(255).with_to(1).with_css(1);
+        let cap = Cap(0).with_mqes(255).with_to(1).with_css(1).with_cmbs(self.own.is_some());
         self.registers.write64(offset::CAP as usize, cap.0);
         self.registers.write32(offset::VS as usize, Vs::V1_4.0);
+        self.show_memory();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -258,6 +300,23 @@ impl Model {
         self.stop(&mut state);
     }
 
+    /// Asks for the function, as the kernel does when it is to be unplugged.
+    pub(crate) fn ask_back(&self) {
+        self.lock().wanted_back = true;
+    }
+
+    /// Takes it away.
+    fn pull_out(&self, state: &mut State) {
+        (state.dead, state.bus_master) = (true, false);
+        self.forget();
+        self.file.set_len(0).unwrap();
+    }
+
+    /// Has no function at its address any more, for whoever looks for one.
+    pub(crate) fn forget(&self) {
+        MODELS.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.address);
+    }
+
     /// Reports an event.
     pub(crate) fn event(&self, event: u32) {
         self.lock().events.push(event);
@@ -278,6 +337,7 @@ impl Model {
         state.cqs.clear();
         state.held.clear();
         state.waiting.clear();
+        state.bells = doorbells::Bells::default();
         for register in (0x1000..REGISTERS).step_by(4) {
             self.registers.write32(register, 0);
         }
@@ -356,11 +416,8 @@ impl Model {
 
     /// Does the new commands of a queue.
     fn serve(&self, state: &mut State, qid: u16) -> bool {
-        let tail = self.registers.read32(0x1000 + usize::from(qid) * 8);
+        let tail = self.tail(state, qid);
         let mut busy = false;
-        if state.sqs.get(&qid).is_some_and(|sq| u32::from(sq.head) != tail) {
-            state.seen.doorbells += 1;
-        }
         while let Some(sq) = state.sqs.get_mut(&qid)
             && u32::from(sq.head) != tail
             && !state.dead
@@ -368,7 +425,7 @@ impl Model {
             assert!(tail < u32::from(sq.entries), "a doorbell beyond its queue");
             let at = sq.iova + u64::from(sq.head) * 64;
             sq.head = (sq.head + 1) % sq.entries;
-            let Some(bytes) = self.read(state, at, 64) else { return true };
+            let Some(bytes) = self.fetch_entry(state, at) else { return true };
             let sqe: Sqe = zerocopy::FromBytes::read_from_bytes(&bytes).unwrap();
             busy = true;
             if qid == 0 {

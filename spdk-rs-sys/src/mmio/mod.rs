@@ -5,12 +5,21 @@
 //! * Every access is inside the mapping and aligned to its width; one that is not panics, because
 //!   offsets are constants of the code or were checked against what the device says.
 //! * What was written to memory before a register is written is there for the device to see.
+//! * A device may be pulled out at any time: its registers read as ones from then on, and writing
+//!   them does nothing.
 
-use std::ptr::NonNull;
+mod guard;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use crate::hugepage::{MemoryError, Region, zeroed_region};
+use guard::Guard;
 
 /// A window of registers. Any thread may use it: each access is one access of the device's.
 #[derive(Debug)]
@@ -22,8 +31,8 @@ pub struct Mmio {
 
 #[derive(Debug)]
 enum Backing {
-    /// A mapping of its own, unmapped at the end.
-    Mapped,
+    /// A mapping of its own, unmapped at the end, and who watches that its device is there.
+    Mapped(Guard),
     /// Ordinary memory, for a device that is a program.
     Memory(#[expect(dead_code, reason = "keeps the memory mapped")] Box<Region>),
 }
@@ -35,13 +44,33 @@ unsafe impl Send for Mmio {}
 unsafe impl Sync for Mmio {}
 
 impl Mmio {
-    /// Takes over a mapping of a device's registers, which is unmapped when this is dropped.
+    /// Maps `len` bytes of a file, from a multiple of the page size on: registers of the device that
+    /// the file stands for.
     ///
-    /// # Safety
-    /// `start` is the start of a mapping of `len` bytes by mmap(2), aligned to a page, that is
-    /// readable, writable and nobody else's.
-    pub(crate) unsafe fn from_mapping(start: NonNull<u8>, len: usize) -> Self {
-        Self { start, len, backing: Backing::Mapped }
+    /// When the device goes away, what is behind the mapping reads as ones, and
+    /// [`Mmio::is_lost`] tells so. The first mapping of a process installs a handler of `SIGBUS`,
+    /// which passes on what is not about such registers.
+    ///
+    /// # Errors
+    /// The error of mmap(2) or sigaction(2).
+    pub fn map(file: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<Self> {
+        let offset = libc::off_t::try_from(offset)
+            .map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+        let (protection, fd) = (libc::PROT_READ | libc::PROT_WRITE, file.as_raw_fd());
+        // SAFETY: the kernel chooses the place, so nothing of the process is replaced.
+        let start =
+            unsafe { libc::mmap(ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, offset) };
+        let start = NonNull::new(start.cast::<u8>())
+            .filter(|_| start != libc::MAP_FAILED)
+            .ok_or_else(io::Error::last_os_error)?;
+        match Guard::new(start, len) {
+            Ok(guard) => Ok(Self { start, len, backing: Backing::Mapped(guard) }),
+            Err(error) => {
+                // SAFETY: it is the whole of a mapping that was made just now.
+                unsafe { libc::munmap(start.as_ptr().cast(), len) };
+                Err(error)
+            }
+        }
     }
 
     /// Registers of a device that is a program of this process: `len` bytes of zeroes.
@@ -59,6 +88,13 @@ impl Mmio {
     #[expect(clippy::len_without_is_empty, reason = "a window is never empty")]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether the device was found to be gone, by a register that is not there any more. It never
+    /// comes back through this window.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(&self.backing, Backing::Mapped(guard) if guard.is_lost())
     }
 
     fn at(&self, offset: usize, width: usize) -> *mut u8 {
@@ -133,7 +169,8 @@ impl Mmio {
 
 impl Drop for Mmio {
     fn drop(&mut self) {
-        if matches!(self.backing, Backing::Mapped) {
+        if let Backing::Mapped(guard) = &self.backing {
+            guard.end();
             // SAFETY: the mapping was handed over whole, and every doorbell keeps the window.
             unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
         }
@@ -166,33 +203,5 @@ fn before_write() {
     // SAFETY: a barrier has no operands and changes no state that the compiler knows of.
     unsafe {
         std::arch::asm!("dmb oshst", options(nostack, preserves_flags));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn registers_keep_what_is_written() {
-        let window = Arc::new(Mmio::in_memory(8192).unwrap());
-        window.write64(8, 0x1122_3344_5566_7788);
-        assert_eq!((window.read32(8), window.read32(12)), (0x5566_7788, 0x1122_3344));
-        window.write32(4, 7);
-        assert_eq!((window.read64(0), window.len()), (7 << 32, 8192));
-        window.doorbell(0x1004).ring(9);
-        assert_eq!(window.read32(0x1004), 9);
-    }
-
-    #[test]
-    fn registers_outside_the_window_are_refused() {
-        let window = Arc::new(Mmio::in_memory(4096).unwrap());
-        let refused =
-            |f: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err();
-        assert!(refused(&|| window.write32(4096, 0)));
-        assert!(refused(&|| window.write64(4092, 0)));
-        assert!(refused(&|| drop(window.doorbell(usize::MAX))));
-        assert!(refused(&|| window.write32(2, 0)));
-        assert!(!refused(&|| window.write32(4092, 0)));
     }
 }

@@ -110,6 +110,8 @@ pub(super) struct Net {
     slots: RefCell<Slots>,
     /// Those with something to do, each at most once.
     marked: RefCell<Vec<Rc<dyn Endpoint>>>,
+    /// Requests have completed since the last flush was put off for that.
+    fresh: Cell<bool>,
     /// The other list of the two that take turns, so that none is allocated anew.
     spare: RefCell<Vec<Rc<dyn Endpoint>>>,
     /// Who tells about readiness where there is no ring.
@@ -157,6 +159,7 @@ impl Net {
             client: OnceCell::new(),
             slots: RefCell::default(),
             marked: RefCell::default(),
+            fresh: Cell::new(false),
             spare: RefCell::default(),
             epoll,
             patient: RefCell::default(),
@@ -350,6 +353,7 @@ impl Net {
 impl CompletionClient for Net {
     #[inline]
     fn completed(&self, token: u64, result: i32, flags: u32) {
+        self.fresh.set(true);
         let found = Key::from_token(token).and_then(|(key, op)| Some((self.find(key)?, op)));
         match found {
             Some((endpoint, op)) => endpoint.completed(op, result, flags),
@@ -367,6 +371,11 @@ impl Source for Net {
         let found = self.epoll.as_ref().map_or(0, |epoll| self.ask(epoll));
         if !self.patient.borrow().is_empty() {
             self.check_patient();
+        }
+        // What arrived last turn went to devices, which may answer in this one: the next receive and
+        // the answers leave in one call of the kernel.
+        if self.fresh.take() {
+            return found + usize::from(!self.marked.borrow().is_empty());
         }
         found + self.flush(false)
     }

@@ -31,6 +31,8 @@ const GAP_BYTES: usize = 8192;
 /// A data PDU that an owner takes to come next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coming {
+    /// Commands without data that are taken to come before it.
+    pub commands: u32,
     /// The tag of its destination.
     pub tag: u32,
     /// Where in the destination its data go.
@@ -197,14 +199,15 @@ impl Ahead {
         let behind_header = if rules.header_digest { DIGEST_BYTES } else { 0 };
         let behind_data = if rules.data_digest { DIGEST_BYTES } else { 0 };
         let header = PduType::H2cData.header_bytes() + behind_header;
+        let command = PduType::CapsuleCmd.header_bytes() + behind_header;
         let mut from = 0;
         let mut len = if digest { DIGEST_BYTES } else { 0 };
         let mut room = bytes_max.min(Displaced::AHEAD_MAX);
         self.parts.clear();
         (self.at, self.total, self.left) = (0, 0, 0);
-        for Coming { tag, offset, bytes } in coming {
+        for Coming { commands, tag, offset, bytes } in coming {
             let bytes = bytes as usize;
-            len += header;
+            len += header + commands as usize * command;
             let table = places.table(tag);
             let Some(mut payload) = Payload::new(tag, bytes, offset, table) else { break };
             let mut pieces = 0;

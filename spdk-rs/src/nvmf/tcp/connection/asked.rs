@@ -28,6 +28,15 @@ pub(super) struct AskedLink {
     answers: u32,
 }
 
+/// Requests without an answer in between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Run {
+    /// Bytes of them that were not announced.
+    pub(super) bytes: usize,
+    /// It is open what comes before the first of them.
+    pub(super) open: bool,
+}
+
 impl Slots {
     /// Bytes that the host was asked for and whose PDUs have not begun.
     #[inline]
@@ -94,33 +103,36 @@ impl Slots {
         all.take_while(|(_, slot)| slot.stage == Stage::Fetching)
     }
 
-    /// Bytes of the first run as far as they were not announced, counted up to `max` or a little
-    /// more; and whether it is open what comes before it.
-    pub(super) fn first_run(&self, max: usize) -> (usize, bool) {
-        let (mut bytes, mut open) = (0, false);
+    /// The first run, up to `max` bytes or a little more.
+    pub(super) fn first_run(&self, max: usize) -> Run {
+        let mut run = Run::default();
         for (place, (_, slot)) in self.requests().enumerate() {
             let is_open = slot.asked.answers != 0;
             if place == 0 {
-                open = is_open;
+                run.open = is_open;
             } else if is_open {
                 break;
             }
-            bytes += slot.data_len.saturating_sub(slot.arrived) as usize;
-            if bytes >= max {
+            run.bytes += slot.data_len.saturating_sub(slot.arrived) as usize;
+            if run.bytes >= max {
                 break;
             }
         }
-        (bytes, open)
+        run
     }
 
-    /// What comes next of the first run, when one data PDU has at most `data_max` bytes.
+    /// What comes next of the first run, when one data PDU has at most `data_max` bytes. Where it
+    /// is open what comes before it, that is taken to be as many commands as there were answers.
     pub(super) fn coming(&self, data_max: u32) -> impl Iterator<Item = Coming> {
         let step = data_max.max(1);
-        let run = self.requests().take_while(|(_, slot)| slot.asked.answers == 0);
-        run.flat_map(move |(tag, slot)| {
+        let is_first = |place: usize, slot: &Slot| place == 0 || slot.asked.answers == 0;
+        let requests = self.requests().enumerate();
+        let run = requests.take_while(move |(place, (_, slot))| is_first(*place, slot));
+        run.flat_map(move |(_, (tag, slot))| {
             let (from, to) = (slot.arrived, slot.data_len);
             let bytes_at = move |offset: u32| (to - offset).min(step);
             (from..to).step_by(step as usize).map(move |offset| Coming {
+                commands: if offset == from { slot.asked.answers } else { 0 },
                 tag,
                 offset,
                 bytes: bytes_at(offset),
@@ -149,6 +161,11 @@ mod tests {
         slots.announce(tag, bytes, all);
     }
 
+    fn run(slots: &Slots, max: usize) -> (usize, bool) {
+        let run = slots.first_run(max);
+        (run.bytes, run.open)
+    }
+
     fn coming(slots: &Slots) -> Vec<(u32, u32, u32)> {
         slots.coming(4096).map(|coming| (coming.tag, coming.offset, coming.bytes)).collect()
     }
@@ -160,8 +177,8 @@ mod tests {
             asked(&mut slots, bytes);
         }
         assert_eq!(slots.asked_bytes(), 14_292);
-        assert_eq!(slots.first_run(usize::MAX), (14_292, false));
-        assert_eq!(slots.first_run(5000), (10_096, false));
+        assert_eq!(run(&slots, usize::MAX), (14_292, false));
+        assert_eq!(run(&slots, 5000), (10_096, false));
         let all = [(0, 0, 4096), (1, 0, 4096), (1, 4096, 1904), (2, 0, 4096), (3, 0, 100)];
         assert_eq!(coming(&slots), all);
         // Out of the middle, the end and the start; a part of one.
@@ -189,24 +206,26 @@ mod tests {
         asked(&mut slots, 4096);
         slots.note_answer();
         asked(&mut slots, 4096);
-        assert_eq!(slots.first_run(usize::MAX), (4096, false));
+        assert_eq!(run(&slots, usize::MAX), (4096, false));
         assert_eq!(coming(&slots).len(), 1);
         announce(&mut slots, 0, 4096);
         // It is open what comes now; a command tells, or data do.
-        assert_eq!((slots.first_run(usize::MAX), coming(&slots)), ((8192, true), vec![]));
+        assert_eq!((run(&slots, usize::MAX), coming(&slots).len()), ((8192, true), 2));
+        let commands: Vec<_> = slots.coming(1000).map(|coming| coming.commands).take(6).collect();
+        assert_eq!(commands, [1, 0, 0, 0, 0, 0]);
         slots.note_command();
-        assert_eq!((slots.first_run(usize::MAX), coming(&slots).len()), ((8192, false), 2));
+        assert_eq!((run(&slots, usize::MAX), coming(&slots).len()), ((8192, false), 2));
         announce(&mut slots, 1, 4096);
         announce(&mut slots, 2, 4096);
-        assert_eq!(slots.first_run(usize::MAX), (4096, true));
+        assert_eq!(run(&slots, usize::MAX), (4096, true));
         announce(&mut slots, 3, 1000);
-        assert_eq!(slots.first_run(usize::MAX), (3096, false));
+        assert_eq!(run(&slots, usize::MAX), (3096, false));
         announce(&mut slots, 3, 3096);
         // An answer whose command comes before anything is asked for is done with.
         slots.note_answer();
         slots.note_command();
         slots.get(2).unwrap().arrived = 0;
         slots.ask(2);
-        assert_eq!(slots.first_run(usize::MAX), (4096, false));
+        assert_eq!(run(&slots, usize::MAX), (4096, false));
     }
 }

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use self::bulk::Bulk;
+use self::bulk::{Bulk, Guess};
 use self::slots::Slots;
 use super::group::Group;
 use crate::bdev::IoBuf;
@@ -94,21 +94,27 @@ impl Wire {
 
     fn read_bulk(&mut self, group: &Group, out: &mut ReadSpace) {
         let max = Displaced::AHEAD_MAX;
-        let (run, open) = self.slots.first_run(max);
-        if !self.bulk.is_worth(run) {
+        let run = self.slots.first_run(max);
+        if !self.bulk.is_worth(run.bytes) {
             return self.receiver.read_space(&self.slots, out);
         }
-        let certain = if open {
+        let guess = match run.open {
+            false => Guess::Data,
+            true if self.bulk.trusts_order() => Guess::Order,
+            true => Guess::None,
+        };
+        let certain = if guess == Guess::None {
             // Commands may come before these data: one look at both tells.
             self.receiver.read_space(&self.slots, out);
-            run
+            run.bytes
         } else {
             let coming = self.slots.coming(group.shared.options.io_unit_bytes);
             self.receiver.read_space_ahead(&self.slots, coming, max, out)
         };
         if certain != 0 {
             let others = group.displaced.reaching() > MANY;
-            out.wait_for(self.bulk.begin(certain, self.slots.asked_bytes(), others));
+            let asked = self.slots.asked_bytes();
+            out.wait_for(self.bulk.begin(guess, certain, asked, others));
         }
     }
 }

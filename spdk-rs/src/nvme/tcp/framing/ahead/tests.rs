@@ -103,6 +103,8 @@ struct Rig {
     arrived: Vec<usize>,
     seen: Vec<String>,
     data_max: usize,
+    /// Commands that are taken to come before the data of each tag.
+    commands: Vec<u32>,
 }
 
 impl Rig {
@@ -118,7 +120,8 @@ impl Rig {
             data_max: 131_072,
         });
         let (memory, arrived) = (Memory::new(tags), vec![0; tags]);
-        Self { receiver, memory, displaced, arrived, seen: Vec::new(), data_max }
+        let commands = vec![0; tags];
+        Self { receiver, memory, displaced, arrived, seen: Vec::new(), data_max, commands }
     }
 
     /// What is still to come, first tag first.
@@ -128,6 +131,7 @@ impl Rig {
         };
         let all = self.arrived.iter().enumerate().flat_map(of);
         all.map(|(tag, offset)| Coming {
+            commands: if offset == self.arrived[tag] { self.commands[tag] } else { 0 },
             tag: u32::try_from(tag).unwrap(),
             offset: u32::try_from(offset).unwrap(),
             bytes: u32::try_from(self.data_max.min(BYTES - offset)).unwrap(),
@@ -268,6 +272,29 @@ fn a_command_at_any_place_is_found() {
 }
 
 #[test]
+fn commands_that_are_expected_move_nothing() {
+    for (header, data) in DIGESTS {
+        let framer = framer(header, data);
+        let mut sent: Vec<_> = (0..5).map(|tag| Sent::Data(tag, 0, BYTES)).collect();
+        for place in [4, 2, 2, 2, 0] {
+            sent.insert(place, Sent::Command(0));
+        }
+        let mut rig = Rig::new(&framer, 5, 131_072);
+        rig.commands = vec![1, 0, 3, 0, 1];
+        assert!(rig.receive(&stream_of(&framer, &sent), usize::MAX).is_empty());
+        assert_eq!(rig.seen, expected(&sent), "{header} {data}");
+        assert_eq!(rig.receiver.take_moved(), 0);
+        // One fewer than expected, and data in a capsule instead of another.
+        let mut rig = Rig::new(&framer, 5, 131_072);
+        rig.commands = vec![2, 0, 4, 0, 1];
+        sent[3] = Sent::Command(300);
+        assert!(rig.all(&stream_of(&framer, &sent), usize::MAX) > 4 * BYTES);
+        assert_eq!(rig.seen, expected(&sent), "{header} {data}");
+        assert_eq!(rig.displaced.reaching(), 0);
+    }
+}
+
+#[test]
 fn memory_for_what_is_displaced_is_bounded() {
     let framer = framer(false, false);
     let mut rigs: Vec<_> =
@@ -326,9 +353,11 @@ proptest! {
         data: bool,
         chunk in prop_oneof![Just(usize::MAX), 1..9000_usize],
         data_max in prop_oneof![Just(131_072_usize), 500..7000_usize],
+        commands in proptest::collection::vec(0..3_u32, 3),
     ) {
         let framer = framer(header, data);
         let mut rig = Rig::new(&framer, 3, data_max);
+        rig.commands = commands;
         rig.all(&stream_of(&framer, &sent), chunk);
         prop_assert_eq!(&rig.seen, &expected(&sent));
         prop_assert!(!rig.receiver.is_inside_pdu());

@@ -31,6 +31,15 @@ pub struct DeviceSpec {
 pub enum Backing {
     /// Memory or nothing: a complete URI.
     Uri(&'static str),
+    /// The second of three equal parts of memory: two complete URIs, and the part's name.
+    Part {
+        /// What is split.
+        base: &'static str,
+        /// How.
+        split: &'static str,
+        /// The part.
+        name: &'static str,
+    },
     /// A new file in a scratch directory, by a scheme and with further parameters.
     File {
         /// The scheme.
@@ -108,6 +117,16 @@ pub const VOL_4096: DeviceSpec = uri(
     true,
     "vol:///dut?pool=pool%3A%2F%2F%2Ftank%3Fdisk%3Dmalloc%253A%252F%252F%252Fbacking%253Fsize_mb%253D64%26create%3Dtrue&size=16M&blk_size=4096",
 );
+/// The second of three parts of memory.
+pub const SPLIT: DeviceSpec = DeviceSpec {
+    name: "split",
+    stores_data: true,
+    backing: Backing::Part {
+        base: "malloc:///whole?size_mb=48&blk_size=512",
+        split: "split:///whole?split_count=3",
+        name: "wholep1",
+    },
+};
 /// The test's own driver.
 pub const LIMITED: DeviceSpec =
     DeviceSpec { name: "limited", stores_data: true, backing: Backing::Limited };
@@ -156,6 +175,11 @@ pub fn create(spec: &DeviceSpec, engine: &Engine, scratch: &Path) -> Result<Resu
     };
     match spec.backing {
         Backing::Uri(uri) => Ok(Ok(Made::plain(make(uri)?))),
+        Backing::Part { base, split, name } => {
+            make(base)?;
+            make(split)?;
+            Ok(Ok(Made::plain(name.to_owned())))
+        }
         Backing::File { scheme, params } => {
             let path = scratch.join("dut");
             let path = path.display();

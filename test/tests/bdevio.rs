@@ -27,6 +27,7 @@ devices! {
     vol_512 = VOL_512;
     vol_4096 = VOL_4096;
     null = NULL;
+    split = SPLIT;
     limited = LIMITED;
     aio_file = AIO_FILE;
     aio_file_4096 = AIO_FILE_4096;

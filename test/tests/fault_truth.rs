@@ -241,7 +241,10 @@ impl Table {
             }
             self.remove(added.id).await?;
         }
-        Ok(())
+        let added = self.add("op=reset&num_blk=8&type=status").await?;
+        self.untouched(IoType::Reset, 0).await?;
+        ensure!(self.info(added.id)?.matched == 0, "a reset has no blocks");
+        self.remove(added.id).await
     }
 
     /// Counts: `retries`, `after` and `every` are exact.
@@ -275,7 +278,13 @@ impl Table {
             (fails("probability=0.5&seed=9").await?, fails("probability=0.5&seed=9").await?);
         ensure!(one == same && !one.is_empty() && one.len() < 12, "{one:?}, {same:?}");
         ensure!(fails("probability=0.5&seed=10").await? != one, "another seed");
-        Ok(())
+        // On the way back the one that was added last comes first: it leaves no data to change.
+        let change = self.add("op=read&type=data").await?;
+        let fail = self.add("op=read&type=status&stage=completion").await?;
+        ensure!(!self.io(IoType::Read, 0).await?.status.is_success(), "a read that fails");
+        ensure!(self.info(change.id)?.matched == 0, "data of a read that failed");
+        self.remove(fail.id).await?;
+        self.remove(change.id).await
     }
 
     /// A cut drops what was not flushed, and fails everything until power is back.

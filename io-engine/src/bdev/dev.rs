@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use spdk_rs::bdev::RegistryError;
 use thiserror::Error;
 
-use super::{BdevUri, UriError, aio, existing, layers, malloc, null, nvmf, pcie, pool, uring, vol};
+use super::{
+    BdevUri, UriError, aio, existing, layers, malloc, null, nvmf, pcie, pool, split, uring, vol,
+};
 use crate::core::Engine;
 use crate::pool::ManagerError;
 
@@ -74,6 +76,16 @@ pub enum BdevError {
         /// The others, with a verb.
         others: String,
     },
+    /// A part of a device can only go together with the other parts, and some are in use.
+    #[error("device '{name}' goes with the other parts of '{base}', of which {others} in use")]
+    Parts {
+        /// The device.
+        name: String,
+        /// What it is a part of.
+        base: String,
+        /// The others, with a verb.
+        others: String,
+    },
 }
 
 impl BdevError {
@@ -101,6 +113,7 @@ const SCHEMES: &[(&str, Parse)] = &[
     ("delay", layers::parse_delay),
     #[cfg(feature = "fault-injection")]
     ("error", layers::parse_error),
+    ("split", split::parse),
     ("bdev", existing::parse),
     ("loopback", existing::parse),
 ];
@@ -150,12 +163,13 @@ pub async fn attach_controller(
 }
 
 /// Removes a device by name, alias or UUID. A namespace of an NVMe controller goes by detaching
-/// the controller, and with it go the controller's other namespaces. No data are destroyed: a volume
+/// the controller, and with it go the controller's other namespaces, as does a part of a device with
+/// the other parts. No data are destroyed: a volume
 /// stays in its pool, and a pool, by its name, is exported.
 ///
 /// # Errors
-/// [`BdevError::Registry`] when there is none, [`BdevError::Shared`] when another namespace of its
-/// controller is claimed.
+/// [`BdevError::Registry`] when there is none, [`BdevError::Shared`] or [`BdevError::Parts`] when one
+/// of those that it goes with is claimed.
 pub async fn destroy(engine: &Engine, name: &str) -> Result<(), BdevError> {
     #[cfg(feature = "fault-injection")]
     let id = engine.registry().find(name).map(|bdev| bdev.id());
@@ -179,13 +193,18 @@ async fn remove(engine: &Engine, name: &str) -> Result<(), BdevError> {
         let closed = engine.pools().close_volume(&name).await;
         return closed.map_err(|error| pool::refused(&name, error));
     }
+    if let Some(part) = spdk_rs::drivers::split::part_of(&bdev) {
+        drop(bdev);
+        return split::delete_with_others(engine, &name, &part.base).await;
+    }
     drop(bdev);
     if let Some(controller) = nvmf::controller_of(engine, &name) {
         return nvmf::detach(engine, &name, &controller).await;
     }
     let bdev = engine.registry().unregister(&name).await?;
-    // The driver's last part may unmap memory or close files: not on a reactor.
-    engine.runtime().offload().run(move || drop(bdev));
+    // The driver's last part may unmap memory or close files: not on a reactor. Waited for, so that
+    // what the device stood on is not in use any more when this returns; a panic there was logged.
+    let _ = engine.runtime().offload().call(move || drop(bdev)).await;
     Ok(())
 }
 

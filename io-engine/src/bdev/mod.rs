@@ -16,6 +16,7 @@ mod null;
 mod nvmf;
 mod pcie;
 pub mod pool;
+pub mod split;
 pub mod uri;
 pub mod uring;
 mod vol;

@@ -64,6 +64,11 @@ impl Http {
         Ok(Self { site, stop, task })
     }
 
+    /// Serves methods from now on, each in its time: the start waits for one of them.
+    pub(super) fn hold(&self) {
+        self.site.enter(Phase::Held);
+    }
+
     /// What has methods served from then on.
     pub(super) fn opener(&self) -> impl FnOnce() + use<> {
         let site = Arc::clone(&self.site);

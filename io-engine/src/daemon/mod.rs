@@ -176,6 +176,7 @@ impl<'a> Plan<'a> {
         engine: Arc<Engine>,
     ) -> Result<ExitCode, DaemonError> {
         context.phase().hold();
+        http.iter().for_each(Http::hold);
         tracing::info!("waiting for framework_start_init");
         let unflushed = Unflushed::default();
         let opener = http.as_ref().map(Http::opener);

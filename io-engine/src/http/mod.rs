@@ -17,7 +17,7 @@ use jsonrpsee::core::server::Methods;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::rpc::Context;
+use crate::rpc::{self, Context};
 use crate::subsys::metrics::{self, Sources};
 pub use access::only_reads;
 
@@ -39,6 +39,9 @@ const JSON: &str = "application/json";
 pub enum Phase {
     /// Reactors and devices are being made.
     Starting,
+    /// The start waits for `framework_start_init`, and goes on then: each method says when it may be
+    /// called.
+    Held,
     /// Everything that was asked for is there.
     Ready,
     /// Devices are being flushed and removed.
@@ -71,7 +74,8 @@ impl EngineSite {
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Starting,
-            1 => Phase::Ready,
+            1 => Phase::Held,
+            2 => Phase::Ready,
             _ => Phase::Ending,
         }
     }
@@ -96,6 +100,10 @@ impl EngineSite {
     fn readiness(&self) -> Page {
         match self.phase() {
             Phase::Starting => Page::text(503, "starting"),
+            Phase::Held => match self.context.phase().now() {
+                rpc::Phase::Startup => Page::text(503, "waiting for framework_start_init"),
+                rpc::Phase::Starting | rpc::Phase::Running => Page::text(503, "starting"),
+            },
             Phase::Ready => Page::text(200, "ready"),
             Phase::Ending => Page::text(503, "ending"),
         }
@@ -147,7 +155,7 @@ impl Site for EngineSite {
     fn closed(&self) -> Option<&'static str> {
         match self.phase() {
             Phase::Starting => Some("the engine is starting"),
-            Phase::Ready => None,
+            Phase::Held | Phase::Ready => None,
             Phase::Ending => Some("the engine is ending"),
         }
     }
@@ -177,9 +185,12 @@ mod tests {
     #[tokio::test]
     async fn the_phase_shows() {
         let site = site(RpcModule::new(()));
-        for (phase, status, closed) in
-            [(Phase::Starting, 503, true), (Phase::Ready, 200, false), (Phase::Ending, 503, true)]
-        {
+        for (phase, status, closed) in [
+            (Phase::Starting, 503, true),
+            (Phase::Held, 503, false),
+            (Phase::Ready, 200, false),
+            (Phase::Ending, 503, true),
+        ] {
             site.enter(phase);
             assert_eq!(site.page("/readyz").await.expect("a page").status, status, "{phase:?}");
             assert_eq!(site.closed().is_some(), closed, "{phase:?}");

@@ -11,6 +11,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use spdk_rs::env::Work;
 use spdk_rs::env::digest::{SHA256_CHUNK_BYTES, sha256, sha256_blocks};
 use thiserror::Error;
 
@@ -61,6 +62,15 @@ impl DigestKind {
         self as u8
     }
 
+    /// What making one is counted as.
+    const fn work(self) -> Work {
+        match self {
+            Self::Sha256 => Work::Sha256,
+            Self::Blake3 => Work::Blake3,
+            Self::Crc32c => Work::Crc32c,
+        }
+    }
+
     /// The name, as it is given in a configuration and shown.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -92,6 +102,7 @@ impl fmt::Display for DigestKind {
 /// The digest of one block, or of any other bytes.
 #[must_use]
 pub fn digest(kind: DigestKind, bytes: &[u8]) -> Digest {
+    kind.work().count(1, bytes.len());
     match kind {
         DigestKind::Sha256 => sha256(bytes),
         DigestKind::Blake3 => blake3::hash(bytes).into(),
@@ -120,6 +131,7 @@ pub fn digest_blocks(kind: DigestKind, blocks: &[&[u8]], out: &mut [Digest]) {
             && blocks.iter().all(|block| block.len() == length)
     };
     if kind == DigestKind::Sha256 && blocks.first().is_some_and(|block| even(block.len())) {
+        kind.work().count(count, blocks.iter().map(|block| block.len()).sum());
         return sha256_blocks(blocks, out);
     }
     for (place, block) in out.iter_mut().zip(blocks) {

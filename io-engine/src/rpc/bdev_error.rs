@@ -27,7 +27,8 @@ pub(super) fn methods() -> Vec<Method> {
             "bdev_error_inject_error",
             "Has the next I/Os of an error device fail, wait, or carry wrong data.",
             inject,
-        ),
+        )
+        .in_config("bdev"),
         Method::new(
             "bdev_error_resume_pending",
             "Lets I/O go on that an error device keeps, and has it keep no more.",

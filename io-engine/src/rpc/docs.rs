@@ -41,6 +41,13 @@ pub fn reference(group: &str) -> String {
             When::Startup => " It may be called before the start only.",
             When::Runtime => "",
         });
+        if let Some(shape) = method.subscribes() {
+            let (sent, end) = (shape.notification, shape.end);
+            let _ = write!(
+                text,
+                " Over a WebSocket only. Messages are named `{sent}`; `{end}` with `[ID]` ends it."
+            );
+        }
         if let Some(subsystem) = method.subsystem() {
             let _ = write!(text, " It may stand in a configuration file, under `{subsystem}`.");
         }

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use spdk_rs::bdev::{ClaimError, RegistryError};
 use spdk_rs::drivers::layer::LayerError;
 use spdk_rs::drivers::nvme::NvmeError;
+use spdk_rs::drivers::split::SplitError;
 use spdk_rs::env::MemoryError;
 use spdk_rs::env::system::FileError;
 
@@ -101,7 +102,7 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
     match error.downcast_ref::<BdevError>() {
         Some(BdevError::Registry(error)) => return errno_of_one(error),
         Some(BdevError::Parameter { .. }) => return Some(Errno::EINVAL),
-        Some(BdevError::Shared { .. }) => return Some(Errno::EBUSY),
+        Some(BdevError::Shared { .. } | BdevError::Parts { .. }) => return Some(Errno::EBUSY),
         Some(BdevError::Pool { source, .. }) => return errno_of_one(&**source),
         _ => {}
     }
@@ -142,6 +143,23 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(_) => return Some(Errno::EINVAL),
         None => {}
     }
+    if let Some(errno) = errno_of_what_is_below(error) {
+        return Some(errno);
+    }
+    if let Some(error) = error.downcast_ref::<ManagerError>() {
+        return errno_of_manager(error);
+    }
+    if let Some(error) = error.downcast_ref::<PoolError>() {
+        return Some(errno_of_pool(error));
+    }
+    if error.is::<MemoryError>() {
+        return Some(Errno::ENOMEM);
+    }
+    error.downcast_ref::<io::Error>()?.raw_os_error().map(Errno::from_raw)
+}
+
+/// The errno of an error of a file, or of a device over another one.
+fn errno_of_what_is_below(error: &(dyn Error + 'static)) -> Option<Errno> {
     match error.downcast_ref::<FileError>() {
         Some(FileError::NotFound { .. }) => return Some(Errno::ENOENT),
         Some(FileError::NotStorage { .. } | FileError::NoDirect { .. }) => {
@@ -156,16 +174,12 @@ fn errno_of_one(error: &(dyn Error + 'static)) -> Option<Errno> {
         Some(LayerError::Registry(error)) => return errno_of_one(error),
         None => {}
     }
-    if let Some(error) = error.downcast_ref::<ManagerError>() {
-        return errno_of_manager(error);
+    match error.downcast_ref::<SplitError>() {
+        Some(SplitError::Layer(error)) => return errno_of_one(error),
+        Some(SplitError::Room { .. } | SplitError::Uneven { .. }) => return Some(Errno::EINVAL),
+        None => {}
     }
-    if let Some(error) = error.downcast_ref::<PoolError>() {
-        return Some(errno_of_pool(error));
-    }
-    if error.is::<MemoryError>() {
-        return Some(Errno::ENOMEM);
-    }
-    error.downcast_ref::<io::Error>()?.raw_os_error().map(Errno::from_raw)
+    None
 }
 
 fn errno_of_manager(error: &ManagerError) -> Option<Errno> {

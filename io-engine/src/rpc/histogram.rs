@@ -1,4 +1,4 @@
-//! `bdev_enable_histogram`, `bdev_get_histogram`, `bdev_get_latency`.
+//! `bdev_enable_histogram`, `bdev_get_histogram`, `bdev_get_histogram_borders`, `bdev_get_latency`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +56,15 @@ pub(super) fn methods() -> Vec<Method> {
                 "`histogram` (base64 of 64-bit numbers, little-endian), `granularity`, \
                  `bucket_shift`, `min_range`, `max_range`, `tsc_rate`; SPDK's `histogram.py` reads it",
             ),
+        Method::new(
+            "bdev_get_histogram_borders",
+            "Counts the latencies of a device that did not exceed some borders.",
+            get_borders,
+        )
+        .answers(
+            "`borders_count`: for each border how many latencies did not exceed it, to the width of \
+             a bucket, and then how many there are",
+        ),
         Method::new("bdev_get_latency", "Gives percentiles of a device's latencies.", get_latency)
             .answers(
                 "`name`, `operations`: per kind `count`, `mean_ns`, `p50_ns`, `p90_ns`, `p95_ns`, \
@@ -117,6 +126,51 @@ async fn enable(context: Arc<Context>, request: Enable) -> RpcResult<bool> {
         bdev.disable_histograms().await;
     }
     Ok(true)
+}
+
+/// The most borders of a question.
+const BORDERS_MAX: usize = 1024;
+
+struct Borders {
+    name: Name,
+    borders_us: Vec<u64>,
+}
+
+impl Request for Borders {
+    const PARAMS: Defs = &[&[
+        NAME,
+        required(
+            "borders",
+            Kind::List { item: &int(0, NSEC_MAX / 1000), min: 1, max: BORDERS_MAX },
+            "Latencies in microseconds, each larger than the one before.",
+        ),
+    ]];
+
+    fn take(params: &Params<'_>) -> Result<Self, ParamError> {
+        let borders_us: Vec<u64> = params.required("borders")?;
+        if !borders_us.is_sorted_by(|a, b| a < b) {
+            return Err(params.refuse("borders", "each has to be larger than the one before"));
+        }
+        Ok(Self { name: params.required("name")?, borders_us })
+    }
+}
+
+async fn get_borders(context: Arc<Context>, request: Borders) -> RpcResult<Value> {
+    let bdev = find(&context, &request.name)?;
+    let (_, all) = histograms(&bdev)?;
+    let mut merged = LatencyHistogram::default();
+    all.iter().for_each(|(_, histogram)| merged.merge(histogram));
+    Ok(json!({ "borders_count": up_to(&merged, &request.borders_us, &Clock::Real) }))
+}
+
+/// How many latencies did not exceed each border, and how many there are. What is counted in the
+/// bucket that a border lies in counts for it, as in SPDK.
+fn up_to(all: &LatencyHistogram, borders_us: &[u64], clock: &Clock) -> Vec<u64> {
+    let end = |us: &u64| all.last_alike(clock.ticks_in(Duration::from_micros(*us)));
+    let ends: Vec<u64> = borders_us.iter().map(end).collect();
+    let mut counts = all.cumulative(&ends);
+    counts.push(all.total());
+    counts
 }
 
 struct ByName(Name);
@@ -244,6 +298,16 @@ mod tests {
         let coarse = encode(&all, &options(2, 100, 1_000_000), &clock);
         let ranges = coarse["max_range"].as_u64().unwrap();
         assert_eq!(as_the_script_reads(&coarse, ranges), [(112, 2), (1024, 5), (1 << 20, 5)]);
+    }
+
+    #[test]
+    fn borders_are_counted_up_to() {
+        let mut all = LatencyHistogram::default();
+        (0..1 << 16).for_each(|ns| all.count(ns, 1));
+        let clock = Clock::Virtual(Default::default());
+        // 1000 ns and 10,000 ns lie in buckets of 4 and of 64 ns.
+        let counts = up_to(&all, &[0, 1, 10, 1000], &clock);
+        assert_eq!(counts, [1, 1004, 10_048, 1 << 16, 1 << 16]);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use jsonrpsee::SubscriptionSink;
+use nix::errno::Errno;
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -25,6 +27,25 @@ pub enum When {
 
 type Check = fn(&Given) -> Result<(), ParamError>;
 type Call = Box<dyn Fn(Arc<Context>, &Given) -> BoxFuture<'static, RpcResult<Value>> + Send + Sync>;
+type Begin = Box<dyn Fn(&Context, &Given) -> RpcResult<Feed> + Send + Sync>;
+
+/// What sends to a subscriber, until the subscriber is gone.
+pub type Feed = Box<dyn FnOnce(SubscriptionSink) -> BoxFuture<'static, ()> + Send>;
+
+/// How a method that is no call goes on: over a WebSocket only, what is subscribed to is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The name that messages are sent under.
+    pub notification: &'static str,
+    /// The method that ends it.
+    pub end: &'static str,
+}
+
+/// What a method does.
+enum Run {
+    Call(Call),
+    Subscribe(Subscription, Begin),
+}
 
 /// A method of the management interface.
 pub struct Method {
@@ -37,7 +58,7 @@ pub struct Method {
     subsystem: Option<&'static str>,
     params: Defs,
     check: Check,
-    call: Call,
+    run: Run,
 }
 
 impl Method {
@@ -57,6 +78,26 @@ impl Method {
             }
             Err(error) => Box::pin(std::future::ready(Err(errors::params(&error)))),
         });
+        Self::of::<P, R>(name, summary, Run::Call(call))
+    }
+
+    /// A method that reads a `P` and subscribes its caller to something.
+    pub fn subscription<P>(
+        name: &'static str,
+        summary: &'static str,
+        shape: Subscription,
+        begin: impl Fn(&Context, P) -> RpcResult<Feed> + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: Request + 'static,
+    {
+        let begin: Begin = Box::new(move |context, given| {
+            begin(context, params::read::<P>(given).map_err(|error| errors::params(&error))?)
+        });
+        Self::of::<P, Value>(name, summary, Run::Subscribe(shape, begin))
+    }
+
+    fn of<P: Request, R: Answer>(name: &'static str, summary: &'static str, run: Run) -> Self {
         Self {
             name,
             summary,
@@ -67,7 +108,7 @@ impl Method {
             subsystem: None,
             params: P::PARAMS,
             check: |given| params::read::<P>(given).map(drop),
-            call,
+            run,
         }
     }
 
@@ -155,16 +196,45 @@ impl Method {
         (self.check)(given)
     }
 
+    /// How it goes on, if it is a subscription.
+    #[must_use]
+    pub fn subscribes(&self) -> Option<Subscription> {
+        match self.run {
+            Run::Call(_) => None,
+            Run::Subscribe(shape, _) => Some(shape),
+        }
+    }
+
     /// Calls the method.
     ///
     /// # Errors
-    /// The error as it is answered to a client.
+    /// The error as it is answered to a client; always one for a subscription.
     pub fn call(
         &self,
         context: Arc<Context>,
         given: &Given,
     ) -> BoxFuture<'static, RpcResult<Value>> {
-        (self.call)(context, given)
+        match &self.run {
+            Run::Call(call) => call(context, given),
+            Run::Subscribe(..) => {
+                let words = format!("{} sends to who asks, which needs a WebSocket", self.name);
+                Box::pin(std::future::ready(Err(errors::errno(Errno::EOPNOTSUPP, words))))
+            }
+        }
+    }
+
+    /// Begins a subscription: what is to be given the subscriber.
+    ///
+    /// # Errors
+    /// The error as it is answered to a client; always one for a call.
+    pub fn begin(&self, context: &Context, given: &Given) -> RpcResult<Feed> {
+        match &self.run {
+            Run::Subscribe(_, begin) => begin(context, given),
+            Run::Call(_) => {
+                let words = format!("{} is called, and sends nothing later", self.name);
+                Err(errors::errno(Errno::EOPNOTSUPP, words))
+            }
+        }
     }
 }
 

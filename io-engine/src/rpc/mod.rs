@@ -4,12 +4,14 @@
 //! A method runs on the management thread, never on a reactor. What needs a reactor is sent there
 //! and awaited; what may block goes to helper threads.
 
+mod accel;
 mod bdev;
 mod bdev_delay;
 #[cfg(feature = "fault-injection")]
 mod bdev_error;
 mod bdev_nvme;
 mod bdev_passthru;
+mod bdev_split;
 mod block;
 mod config;
 pub mod docs;
@@ -24,6 +26,7 @@ mod iostat;
 mod log;
 mod lvol;
 mod malloc;
+mod memory;
 mod method;
 pub mod notify;
 mod null;
@@ -36,21 +39,22 @@ mod qos;
 mod roots;
 mod saved;
 mod settings;
+mod sock;
 mod thread;
 mod vol;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
-use jsonrpsee::RpcModule;
 use jsonrpsee::types::Params as RawParams;
+use jsonrpsee::{PendingSubscriptionSink, RpcModule};
 use nix::errno::Errno;
 
 use crate::core::Engine;
 use crate::pool::block_api::BlockStores;
 use crate::subsys::Nvmf;
 use errors::RpcResult;
-pub use method::{Method, When};
+pub use method::{Feed, Method, Subscription, When};
 pub use phase::{Phase, Phases};
 pub use roots::Roots;
 pub use saved::names as subsystem_names;
@@ -129,6 +133,9 @@ pub fn methods() -> Vec<Method> {
         ("config", config::methods()),
         ("log", log::methods()),
         ("settings", settings::methods()),
+        ("settings", memory::methods()),
+        ("settings", sock::methods()),
+        ("settings", accel::methods()),
         ("framework", thread::methods()),
         ("bdev", bdev::methods()),
         ("stats", iostat::methods()),
@@ -140,6 +147,7 @@ pub fn methods() -> Vec<Method> {
         ("bdev", null::methods()),
         ("bdev", file::methods()),
         ("layer", bdev_passthru::methods()),
+        ("layer", bdev_split::methods()),
         ("layer", bdev_delay::methods()),
         #[cfg(feature = "fault-injection")]
         ("layer", bdev_error::methods()),
@@ -166,6 +174,10 @@ pub fn module(context: &Arc<Context>) -> RpcModule<Arc<Context>> {
     let mut module = RpcModule::new(Arc::clone(context));
     for method in methods() {
         let (name, method) = (method.name(), Arc::new(method));
+        if let Some(shape) = method.subscribes() {
+            register_subscription(&mut module, method, shape);
+            continue;
+        }
         let registered = module.register_async_method(name, move |params, context, _| {
             let (method, given) = (Arc::clone(&method), given(&params));
             async move {
@@ -176,6 +188,34 @@ pub fn module(context: &Arc<Context>) -> RpcModule<Arc<Context>> {
         debug_assert!(registered.is_ok(), "{name} is registered once");
     }
     module
+}
+
+fn register_subscription(
+    module: &mut RpcModule<Arc<Context>>,
+    method: Arc<Method>,
+    Subscription { notification, end }: Subscription,
+) {
+    let name = method.name();
+    let subscribe = move |params: RawParams<'static>,
+                          pending: PendingSubscriptionSink,
+                          context: Arc<Arc<Context>>,
+                          _| {
+        // What sends does not hold the context, which must not outlive the daemon.
+        let begun = context.phase.check(method.when());
+        let begun = begun.and_then(|()| method.begin(&context, &given(&params)?));
+        async move {
+            match begun {
+                // A subscriber who is gone before its answer misses nothing.
+                Ok(feed) => match pending.accept().await {
+                    Ok(sink) => feed(sink).await,
+                    Err(_) => tracing::debug!("a subscriber has gone at once"),
+                },
+                Err(error) => pending.reject(error).await,
+            }
+        }
+    };
+    let registered = module.register_subscription(name, notification, end, subscribe);
+    debug_assert!(registered.is_ok(), "{name} and {end} are registered once");
 }
 
 fn given(params: &RawParams<'_>) -> RpcResult<params::Given> {
@@ -198,7 +238,9 @@ mod tests {
         let mut unique = names.clone();
         unique.dedup();
         assert_eq!(names, unique);
-        assert_eq!(module(&Context::new()).method_names().count(), names.len());
+        // A subscription is ended by a method beside its own.
+        let ends = methods().iter().filter(|method| method.subscribes().is_some()).count();
+        assert_eq!(module(&Context::new()).method_names().count(), names.len() + ends);
     }
 
     #[tokio::test]

@@ -75,6 +75,11 @@ fn of_method(method: &Method) -> Value {
             When::Runtime => "runtime",
         },
     });
+    if let Some(shape) = method.subscribes() {
+        shown["x-transport"] = "websocket".into();
+        shown["x-notification"] = shape.notification.into();
+        shown["x-unsubscribe"] = shape.end.into();
+    }
     if !refused.is_empty() {
         shown["x-refused-parameters"] = refused.into();
     }

@@ -22,6 +22,12 @@ impl Roots {
         Ok(())
     }
 
+    /// The directory, if there is one.
+    #[must_use]
+    pub fn dir(&self) -> Option<&Path> {
+        self.0.get().map(PathBuf::as_path)
+    }
+
     /// Whether a file may be opened or created. Symbolic links count for what they lead to; what
     /// does not exist is where its directory is.
     ///

@@ -1,5 +1,5 @@
-//! SPDK's settings of the framework that the engine has one answer to, and its memory:
-//! schedulers, core locks, `bdev_set_options`, `iobuf_*`.
+//! SPDK's settings of the framework that the engine has one answer to: schedulers, core locks,
+//! `bdev_set_options`.
 //!
 //! What a setting asks for and the engine does anyway is taken; anything else is refused by name.
 
@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use serde_json::{Value, json};
 
 use super::errors::{self, RpcResult};
+use super::memory::NO_IOBUF;
 use super::method::When;
 use super::params::def::{choice, int, not_done, only, required};
 use super::params::{Def, Defs, Kind, Name, Nothing, ParamError, Params, Request};
@@ -18,9 +19,6 @@ use crate::pool::{ManagerError, PoolError};
 
 /// Why there are no schedulers.
 const PINNED: &str = "a reactor is its thread and stays on its core";
-/// Why there are no pools of buffers of one size.
-const NO_IOBUF: &str = "buffers of any size come from one memory, whose size is the option -s; \
-                        every reactor has caches of its own";
 
 pub(super) fn methods() -> Vec<Method> {
     vec![
@@ -68,14 +66,6 @@ pub(super) fn methods() -> Vec<Method> {
             examine,
         )
         .in_config("bdev"),
-        Method::new("iobuf_set_options", "Takes nothing: memory is set with -s.", iobuf_options)
-            .at(When::Always),
-        Method::new("engine_get_memory_stats", "Tells about the memory for I/O (ours).", memory)
-            .answers(
-                "`size_bytes`, `free_bytes` (what caches of cores hold is not free), \
-                 `largest_free_bytes`, `page_kind`, `locked`, `lock_error` (why it is not locked, \
-                 or `null`)",
-            ),
     ]
 }
 
@@ -189,26 +179,6 @@ async fn options(_: Arc<Context>, _: Options) -> RpcResult<bool> {
     Ok(true)
 }
 
-struct IobufOptions;
-
-impl Request for IobufOptions {
-    const PARAMS: Defs = &[&[
-        not_done("small_pool_count", NO_IOBUF),
-        not_done("large_pool_count", NO_IOBUF),
-        not_done("small_bufsize", NO_IOBUF),
-        not_done("large_bufsize", NO_IOBUF),
-        only("enable_numa", "false", "memory is where the kernel puts it"),
-    ]];
-
-    fn take(_: &Params<'_>) -> Result<Self, ParamError> {
-        Ok(Self)
-    }
-}
-
-async fn iobuf_options(_: Arc<Context>, _: IobufOptions) -> RpcResult<bool> {
-    Ok(true)
-}
-
 struct Examine(Name);
 
 impl Request for Examine {
@@ -236,16 +206,4 @@ async fn examine(context: Arc<Context>, request: Examine) -> RpcResult<bool> {
     let how = bdev::pool::import_request(None, None, false);
     let imported = bdev::pool::import(engine, &device, how).await;
     imported.map(|_| true).map_err(|error| errors::bdev(&error))
-}
-
-async fn memory(context: Arc<Context>, _: Nothing) -> RpcResult<Value> {
-    let report = context.engine()?.memory().report();
-    Ok(json!({
-        "size_bytes": report.size_bytes,
-        "free_bytes": report.free_bytes,
-        "largest_free_bytes": report.largest_free_bytes,
-        "page_kind": report.pages.to_string(),
-        "locked": report.locked,
-        "lock_error": report.lock_error,
-    }))
 }

@@ -1,10 +1,11 @@
-//! `thread_get_stats`, `thread_get_pollers`.
+//! `thread_get_stats`, `thread_get_pollers`, `thread_get_io_channels`.
 //!
 //! A reactor is its thread here: thread ids count the reactors from 1, in order of their cores.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use spdk_rs::bdev::BdevCore;
 use spdk_rs::env::Clock;
 use spdk_rs::env::cpu::CoreSet;
 use spdk_rs::reactor::{PollerStats, ReactorHandle};
@@ -28,6 +29,15 @@ pub(super) fn methods() -> Vec<Method> {
                  `paused_pollers`: `name`, `id`, `state`, `run_count`, `busy_count`, \
                  `period_ticks`",
             ),
+        Method::new(
+            "thread_get_io_channels",
+            "Lists the devices that every thread has a channel to.",
+            get_io_channels,
+        )
+        .answers(
+            "`tick_rate`, `threads`: `name`, `id`, `io_channels`: `name` (`bdev_` and the device's), \
+             `ref` (its users)",
+        ),
     ]
 }
 
@@ -95,6 +105,23 @@ async fn get_pollers(context: Arc<Context>, _: Nothing) -> RpcResult<Value> {
             "active_pollers": shown(false),
             "timed_pollers": shown(true),
             "paused_pollers": [],
+        }));
+    }
+    Ok(json!({ "tick_rate": Clock::Real.hz(), "threads": threads }))
+}
+
+async fn get_io_channels(context: Arc<Context>, _: Nothing) -> RpcResult<Value> {
+    let reactors = context.engine()?.runtime().reactors();
+    let mut threads = Vec::with_capacity(reactors.len());
+    for reactor in reactors {
+        let asked = reactor.call(|reactor| BdevCore::of(reactor).open_channels()).await;
+        let open = asked.map_err(|error| errors::failed(&error))?;
+        let shown =
+            |(name, uses): &(String, usize)| json!({ "name": format!("bdev_{name}"), "ref": uses });
+        threads.push(json!({
+            "name": thread_name(reactor),
+            "id": thread_id(reactors, reactor),
+            "io_channels": open.iter().map(shown).collect::<Vec<_>>(),
         }));
     }
     Ok(json!({ "tick_rate": Clock::Real.hz(), "threads": threads }))

@@ -1,6 +1,7 @@
 //! The sub-commands that manage a daemon, as people and scripts use them.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -82,6 +83,48 @@ fn statistics_and_the_load() {
     assert_eq!(load.lines().filter(|line| line.contains("n0")).count(), 2, "{load}");
     assert!(load.contains("busy") && load.contains("read latency"), "{load}");
     daemon.end(Signal::SIGTERM);
+}
+
+#[cfg(feature = "fault-injection")]
+#[test]
+fn injections() {
+    let daemon = Daemon::start(&["--bdev", "malloc:///m0?size_mb=8"]);
+    let added = done(&daemon, "inject add inject://m0?op=read&type=hang&retries=2");
+    assert!(row(&added, "uri").contains("type=hang"), "{added}");
+    done(&daemon, "inject add inject://m0?op=write&type=nomem");
+    let listed = done(&daemon, "inject list m0");
+    assert!(row(&listed, "type=hang").contains(" 1 ") && row(&listed, "nomem").contains(" 2 "));
+    let listed: Value = serde_json::from_str(&done(&daemon, "inject list -o json")).expect("JSON");
+    assert_eq!((&listed[0]["id"], &listed[1]["type"]), (&json!(1), &json!("nomem")));
+    assert_eq!(done(&daemon, "inject release 1").trim(), "0");
+    assert_eq!(done(&daemon, "inject remove 1"), "");
+    assert_eq!(done(&daemon, "inject clear m0").trim(), "1");
+    let (code, _, words) = run(&daemon, "inject remove 1");
+    assert!(code == Some(6) && words.contains("fault_injection_remove"), "{code:?} {words}");
+    let (code, _, words) = run(&daemon, "inject add inject://m0?op=reed");
+    assert!(code == Some(6) && words.contains("`op` cannot be `reed`"), "{code:?} {words}");
+    daemon.end(Signal::SIGTERM);
+}
+
+#[test]
+fn events_as_they_were_and_as_they_come() {
+    let daemon = Daemon::start(&["--bdev", "null:///n0?size_mb=8"]);
+    let seen = done(&daemon, "events");
+    assert!(row(&seen, "bdev_register").contains("n0"), "{seen}");
+    let mut child = Command::new(BINARY)
+        .args(["events", "--follow", "--from", "1", "-o", "json", "-r"])
+        .arg(daemon.socket())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    daemon.call("bdev_null_resize", json!({ "name": "n0", "new_size": 9 }));
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+    output.read_line(&mut line).expect("a line");
+    let event: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!((&event["id"], &event["type"]), (&json!(1), &json!("bdev_resize")));
+    daemon.end(Signal::SIGTERM);
+    assert_eq!(child.wait().expect("it ends").code(), Some(1), "the daemon has gone");
 }
 
 #[test]

@@ -46,6 +46,16 @@ fn make_everything(daemon: &Daemon, dir: &str) {
     call("bdev_error_create", json!({"base_name": "slow"}));
     call("bdev_create", json!({"uri": "error:///odd?base=w%20w"}));
 
+    call("bdev_malloc_create", json!({"name": "s", "num_blocks": 4100, "block_size": 512}));
+    let parts = call("bdev_split_create", json!({"base_bdev": "s", "split_count": 3}));
+    assert_eq!(parts, json!(["sp0", "sp1", "sp2"]));
+    call("bdev_null_create", json!({"name": "t", "num_blocks": 8192, "block_size": 512}));
+    call("bdev_split_create", json!({"base_bdev": "t", "split_count": 9, "split_size_mb": 1}));
+    // Parts stay where they are, whatever becomes of the device below.
+    call("bdev_null_create", json!({"name": "r", "num_blocks": 2048, "block_size": 512}));
+    call("bdev_split_create", json!({"base_bdev": "r", "split_count": 2}));
+    call("bdev_null_resize", json!({"name": "r", "new_size": 2}));
+
     call("bdev_set_qos_limit", json!({"name": "y", "rw_ios_per_sec": 5000, "r_mbytes_per_sec": 7}));
     call("bdev_set_io_timeout", json!({"name": "tank/v", "timeout_us": 9000, "action": "reset"}));
     call("bdev_set_qd_sampling_period", json!({"name": "y", "period": 100_000}));
@@ -54,6 +64,13 @@ fn make_everything(daemon: &Daemon, dir: &str) {
     call("bdev_set_health_thresholds", json!({"faulted_media_errors": 9}));
     call("bdev_set_health_thresholds", json!({"name": "z", "degraded_io_timeouts": 4}));
 
+    make_target(daemon, dir);
+    make_faults(daemon);
+}
+
+/// A target with two subsystems.
+fn make_target(daemon: &Daemon, dir: &str) {
+    let call = |method: &str, params: Value| daemon.call(method, params);
     let nqn = "nqn.2016-06.io.spdk:all";
     call("nvmf_set_max_subsystems", json!({"max_subsystems": 5}));
     call(
@@ -89,6 +106,102 @@ fn make_everything(daemon: &Daemon, dir: &str) {
     );
 }
 
+/// Faults of every form. None of them fires.
+fn make_faults(daemon: &Daemon) {
+    let call = |method: &str, params: Value| daemon.call(method, params);
+    for order in [
+        json!({"name": "EE_slow", "io_type": "read", "error_type": "failure", "num": 5, "queue_depth": 2}),
+        json!({"name": "EE_slow", "io_type": "write", "error_type": "nvme_failure", "num": 3,
+            "nvme_sct": 2, "nvme_sc": 0x81}),
+        json!({"name": "EE_slow", "io_type": "unmap", "error_type": "pending"}),
+        json!({"name": "odd", "io_type": "read", "error_type": "nomem"}),
+        json!({"name": "odd", "io_type": "write", "error_type": "corrupt_data",
+            "corrupt_offset": 7, "corrupt_value": 255}),
+    ] {
+        call("bdev_error_inject_error", order);
+    }
+    for uri in [
+        "inject://t?op=read&type=status-nvme-2-81&retries=4&begin_at=10&end_at=86400000&offset=3&num_blk=9",
+        "inject://sp1?op=write,flush&type=delay&delay_us=uniform:5:90&probability=0.25&seed=77&after=6&every=2",
+        "inject://t?op=write&type=data&corrupt_offset=1&corrupt_value=3",
+        "inject:///w%20w?op=write&type=misdirected&distance=8",
+        "inject://sp0?type=reorder&window=4&delay_us=50&stage=submission",
+        "inject://sp0?type=errno-EIO",
+        "inject://sp0?type=hang&op=unmap",
+        "inject://sp2?type=power_cut",
+    ] {
+        call("fault_injection_create", json!({"uri": uri}));
+    }
+    // What happens no more is not kept.
+    call("fault_injection_create", json!({"uri": "inject://t?type=nomem&retries=0"}));
+}
+
+/// What a daemon shows of everything that can be configured.
+fn shown(daemon: &Daemon) -> Value {
+    let methods = [
+        "bdev_get_bdevs",
+        "bdev_get_health",
+        "fault_injection_list",
+        "log_get_flags",
+        "log_get_level",
+        "nvmf_discovery_get_referrals",
+        "nvmf_get_subsystems",
+        "nvmf_get_transports",
+    ];
+    let mut all: serde_json::Map<String, Value> = methods
+        .into_iter()
+        .map(|method| (method.to_owned(), daemon.call(method, Value::Null)))
+        .collect();
+    // The one that never happens is not kept, and numbers count all that there were.
+    let faults = all["fault_injection_list"].as_array_mut().expect("a list");
+    faults.retain(|fault| fault["retries"] != 0);
+    faults.iter_mut().for_each(|fault| fault["id"].take().as_u64().map_or((), drop));
+    let stats = daemon.call("bdev_get_iostat", json!({"name": "y"}));
+    all.insert("period".to_owned(), stats["bdevs"][0]["queue_depth_polling_period"].clone());
+    for name in ["y", "z"] {
+        let histogram = daemon.call("bdev_get_histogram", json!({"name": name}));
+        all.insert(name.to_owned(), histogram["granularity"].clone());
+    }
+    all.into()
+}
+
+/// What a configuration with one of everything has in it.
+const SAVED: &[&str] = &[
+    "bdev_nvme_set_options",
+    "bdev_malloc_create",
+    "bdev_null_create",
+    "depth=8",
+    "bdev_aio_create",
+    "bdev_passthru_create",
+    "bdev_delay_create",
+    "bdev_error_create",
+    "error:///odd",
+    "\"split_count\":3",
+    "\"split_size_mb\":1",
+    "split:///r?split_count=2&num_blocks=1024",
+    "bdev_set_qos_limit",
+    "bdev_set_io_timeout",
+    "bdev_set_qd_sampling_period",
+    "bdev_enable_histogram",
+    "bdev_set_health_thresholds",
+    "\"error_type\":\"failure\"",
+    "\"error_type\":\"nvme_failure\"",
+    "\"error_type\":\"pending\"",
+    "\"error_type\":\"nomem\"",
+    "\"error_type\":\"corrupt_data\"",
+    "\"num\":5",
+    "\"queue_depth\":2",
+    "\"corrupt_offset\":7",
+    "status-nvme-2-81",
+    "type=power_cut",
+    "pool_import",
+    "block_create",
+    "nvmf_set_max_subsystems",
+    "nvmf_subsystem_listener_set_ana_state",
+    "nvmf_discovery_add_referral",
+    "log_set_level",
+];
+
 #[test]
 fn one_of_everything_is_the_same_after_a_restart() {
     let files = tempfile::tempdir().expect("a directory");
@@ -96,6 +209,7 @@ fn one_of_everything_is_the_same_after_a_restart() {
     let first = Daemon::start(&[]);
     make_everything(&first, &dir);
     let saved = first.call("save_config", Value::Null);
+    let before = shown(&first);
     let path = format!("{dir}/saved.json");
     assert_eq!(first.call("save_config", json!({"filename": path})), true);
     let written: Value =
@@ -109,36 +223,19 @@ fn one_of_everything_is_the_same_after_a_restart() {
     }
     assert_eq!(json!({"subsystems": sections}), saved);
     let text = saved.to_string();
-    for name in [
-        "bdev_nvme_set_options",
-        "bdev_malloc_create",
-        "bdev_null_create",
-        "depth=8",
-        "bdev_aio_create",
-        "bdev_passthru_create",
-        "bdev_delay_create",
-        "bdev_error_create",
-        "error:///odd",
-        "bdev_set_qos_limit",
-        "bdev_set_io_timeout",
-        "bdev_set_qd_sampling_period",
-        "bdev_enable_histogram",
-        "bdev_set_health_thresholds",
-        "pool_import",
-        "block_create",
-        "nvmf_set_max_subsystems",
-        "nvmf_subsystem_listener_set_ana_state",
-        "nvmf_discovery_add_referral",
-        "log_set_level",
-    ] {
+    for name in SAVED {
         assert!(text.contains(name), "{name} in {saved:#}");
     }
+    assert!(!text.contains("retries=0"), "{saved:#}");
     first.end(Signal::SIGTERM);
 
     // At the start.
     let second = Daemon::start(&["--json", &path]);
     assert_eq!(second.call("save_config", Value::Null), saved, "after --json");
-    assert_eq!(second.call("log_get_level", Value::Null), "DEBUG");
+    let after = shown(&second);
+    for (name, was) in before.as_object().expect("an object") {
+        assert_eq!(&after[name], was, "{name}");
+    }
     second.end(Signal::SIGTERM);
     // By a method, into an empty daemon.
     let third = Daemon::start(&[]);

@@ -187,3 +187,31 @@ fn spdks_delay_and_passthru_devices() {
     daemon.call("bdev_create", json!({"uri": "passthru:///t?base=l"}));
     assert_eq!(daemon.names().len(), 4);
 }
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the time of an injection passes; no reactor is here"
+)]
+#[test]
+fn what_is_left_of_faults_is_saved() {
+    let daemon = Daemon::start(&["--bdev", "malloc:///m?size_mb=8&blk_size=512"]);
+    let block = block_of(&daemon, "m");
+    for uri in [
+        "inject://m?op=write&type=status-nvme-2-80&retries=2&after=1&seed=5",
+        "inject://m?op=read&type=delay&delay_us=1&end_at=1&seed=6",
+    ] {
+        daemon.call("fault_injection_create", json!({"uri": uri}));
+    }
+    daemon.call("block_write", write("m", &block, "A"));
+    daemon.refuses("block_write", write("m", &block, "A"));
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    let left = || {
+        let config = daemon.call("framework_get_config", json!({"name": "bdev"}));
+        let calls = config.as_array().expect("a list").iter();
+        let of = calls.filter(|call| call["method"] == "fault_injection_create");
+        of.map(|call| call["params"]["uri"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(left(), ["inject:///m?op=write&type=status-nvme-2-80&retries=1&seed=5"]);
+    daemon.refuses("block_write", write("m", &block, "A"));
+    assert_eq!(left(), [""; 0], "it happens no more");
+}

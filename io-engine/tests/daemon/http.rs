@@ -82,7 +82,7 @@ fn value(metrics: &Exposition, family: &str, labels: &[(&str, &str)]) -> Option<
             PrometheusValue::Counter(counter) => counter.value.as_f64(),
             PrometheusValue::Gauge(number) | PrometheusValue::Unknown(number) => number.as_f64(),
             PrometheusValue::Summary(summary) => summary.sum?.as_f64(),
-            PrometheusValue::Histogram(_) => return None,
+            PrometheusValue::Histogram(spread) => spread.sum?.as_f64(),
         };
         matches.then_some(number)
     })
@@ -180,6 +180,9 @@ fn everything() -> (Daemon, tempfile::TempDir) {
     let daemon = Daemon::start(&["--http", "0", "--bdev", "malloc:///m\"0?size_mb=1"]);
     let uri = format!("aio://{}?size_mb=64", disk.display());
     daemon.call("pool_create", json!({ "name": "p", "disk": uri }));
+    // The pool has it open, so a core looks at it.
+    let sampled = json!({ "name": disk.display().to_string(), "period": 1000 });
+    daemon.call("bdev_set_qd_sampling_period", sampled);
     daemon.call("vol_create", json!({ "pool": "p", "name": "v", "size": 4 << 20 }));
     daemon.call("block_create", json!({ "name": "malloc:///b?size_mb=1" }));
     let blocks = daemon.call("block_allocate", json!({ "name": "b", "size": 4096 }));
@@ -221,11 +224,17 @@ fn every_part_of_the_engine_has_metrics() {
     assert_eq!(at("io_engine_bdev_ops_total", &[b, write]), 3.0);
     assert_eq!(at("io_engine_bdev_bytes_total", &[b, write]), 12_288.0);
     assert_eq!(at("io_engine_bdev_errors_total", &[b, write]), 0.0);
+    // Their blocks are the whole device, and no data.
+    for op in ["flush", "reset"] {
+        at("io_engine_bdev_ops_total", &[b, ("op", op)]);
+        assert_eq!(value(&metrics, "io_engine_bdev_bytes_total", &[b, ("op", op)]), None, "{op}");
+    }
     assert!(at("io_engine_bdev_latency_seconds", &[b, write]) > 0.0);
     assert!(at("io_engine_bdev_latency_max_seconds", &[b, write]) > 0.0);
     assert_eq!(at("io_engine_block_store_capacity_bytes", &[b]), 1_048_576.0);
     assert!(at("io_engine_reactor_turns_total", &[]) > 0.0);
     assert!(at("io_engine_reactor_busy_seconds_total", &[]) > 0.0);
+    assert!(at("io_engine_reactor_poller_runs_total", &[("poller", "queue depth")]) >= 1.0);
     let p = ("pool", "p");
     assert!(at("io_engine_pool_size_bytes", &[p]) > 3e7);
     assert_eq!(at("io_engine_pool_volumes", &[p]), 1.0);
@@ -258,5 +267,81 @@ fn every_part_of_the_engine_has_metrics() {
     assert!(at("process_resident_memory_bytes", &[]) > 0.0);
     // The target ends first, and the host could not flush to it any more.
     daemon.call("bdev_nvme_detach_controller", json!({ "name": "h" }));
+    daemon.end(Signal::SIGTERM);
+}
+
+#[cfg(feature = "fault-injection")]
+#[test]
+fn latencies_depths_health_and_faults_have_metrics() {
+    let daemon = Daemon::start(&["--http", "0", "--bdev", "null:///n0?size_mb=8"]);
+    daemon.call("block_create", json!({ "name": "malloc:///b?size_mb=1" }));
+    let blocks = daemon.call("block_allocate", json!({ "name": "b", "size": 4096 }));
+    daemon.call("bdev_enable_histogram", json!({ "name": "b", "enable": true }));
+    daemon.call("bdev_set_qd_sampling_period", json!({ "name": "b", "period": 1000 }));
+    let data = "AAAA".repeat(4096 / 3) + "AA==";
+    let write = json!({ "name": "b", "block": blocks[0], "data": data });
+    for _ in 0..3 {
+        daemon.call("block_write", write.clone());
+    }
+    let uri = "inject://b?op=write&type=status-nvme-2-80&retries=1";
+    daemon.call("fault_injection_create", json!({ "uri": uri }));
+    daemon.refuses("block_write", write);
+    let http = Http::of(&daemon);
+    let (metrics, text) = http.metrics();
+    let at = |family: &str, labels: &[(&str, &str)]| {
+        value(&metrics, family, labels)
+            .unwrap_or_else(|| panic!("no {family} {labels:?} in\n{text}"))
+    };
+    let b = ("bdev", "b");
+    let name = "io_engine_bdev_latency_histogram_seconds";
+    let spread = metrics.families[name].iter_samples().find_map(|sample| match &sample.value {
+        PrometheusValue::Histogram(spread) => Some(spread),
+        _ => None,
+    });
+    let spread = spread.expect("a histogram");
+    assert_eq!((spread.count, spread.buckets.len()), (Some(4), 23), "{text}");
+    let counts: Vec<f64> = spread.buckets.iter().map(|bucket| bucket.count.as_f64()).collect();
+    assert!(counts.is_sorted() && counts[22] == 4.0, "{counts:?}");
+    assert!(spread.sum.expect("a sum").as_f64() > 0.0);
+    for (state, is) in [("online", 0.0), ("degraded", 1.0), ("faulted", 0.0)] {
+        assert_eq!(at("io_engine_bdev_health", &[b, ("state", state)]), is, "{state}");
+    }
+    assert_eq!(at("io_engine_bdev_health", &[("bdev", "n0"), ("state", "online")]), 1.0);
+    assert_eq!(at("io_engine_bdev_media_errors_total", &[b]), 1.0);
+    assert_eq!(at("io_engine_bdev_io_timeouts_total", &[b]), 0.0);
+    assert_eq!(at("io_engine_bdev_queue_depth", &[b]), 0.0);
+    assert_eq!(at("io_engine_bdev_queue_depth_period_seconds", &[b]), 0.001);
+    assert_eq!(value(&metrics, "io_engine_bdev_queue_depth", &[("bdev", "n0")]), None);
+    let fault = [b, ("id", "1"), ("type", "status-nvme-2-80")];
+    assert_eq!(at("io_engine_fault_injection_hits_total", &fault), 1.0);
+    assert_eq!(at("io_engine_fault_injection_held", &fault), 0.0);
+    // Two devices came, and the health of one is another.
+    assert!(at("io_engine_events_total", &[]) >= 3.0);
+    for source in ["cache", "arena"] {
+        at("io_engine_memory_buffers_total", &[("source", source)]);
+    }
+    assert_eq!(at("io_engine_memory_refused_total", &[]), 0.0);
+    at("io_engine_memory_cached_bytes", &[]);
+    daemon.end(Signal::SIGTERM);
+}
+
+#[test]
+fn a_start_that_waits_can_be_begun_over_http() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("token");
+    write_token(&path, 0o600);
+    let file = path.to_str().expect("a path");
+    let args = ["--http", "0", "--http-token-file", file, "--wait-for-rpc"];
+    let daemon = Daemon::start(&[&args[..], &["--bdev", "null:///n0?size_mb=8"]].concat());
+    let http = Http::of(&daemon);
+    assert_eq!(http.get("/readyz"), (503, "waiting for framework_start_init\n".to_owned()));
+    let none = json!({});
+    assert!(http.call(None, "spdk_get_version", &none)["result"].is_object());
+    let early = http.call(None, "bdev_get_bdevs", &none);
+    assert_eq!(early["error"]["code"], -1, "{early}");
+    assert_eq!(http.call(None, "framework_start_init", &none)["error"]["code"], -13);
+    assert_eq!(http.call(Some(TOKEN), "framework_start_init", &none)["result"], true);
+    assert_eq!(http.get("/readyz").0, 200);
+    assert_eq!(http.call(None, "bdev_get_bdevs", &none)["result"][0]["name"], "n0");
     daemon.end(Signal::SIGTERM);
 }

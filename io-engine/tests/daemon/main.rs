@@ -4,6 +4,7 @@ mod bad_input;
 mod blocks;
 mod cli;
 mod config;
+mod events;
 mod fabric;
 #[cfg(feature = "fault-injection")]
 mod faults;

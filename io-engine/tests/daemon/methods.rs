@@ -167,3 +167,109 @@ fn a_caller_can_wait_for_a_device() {
     let never = daemon.refuses("bdev_get_bdevs", json!({"name": "never", "timeout": 1}));
     assert_eq!(never.0, -19);
 }
+
+#[test]
+fn memory_sockets_and_digests() {
+    let daemon = Daemon::start(&[]);
+    let buffers = daemon.call("iobuf_get_stats", Value::Null);
+    assert_eq!(members(&buffers[0]), ["large_pool", "module", "small_pool"]);
+    assert_eq!(members(&buffers[0]["small_pool"]), ["cache", "main", "retry"]);
+    let before = buffers[0]["small_pool"]["main"].as_u64().expect("a number");
+
+    let used = daemon.call("sock_get_default_impl", Value::Null)["impl_name"].clone();
+    let other = if used == "uring" { "posix" } else { "uring" };
+    assert_eq!(daemon.call("sock_set_default_impl", json!({"impl_name": used})), true);
+    let options = daemon.call("sock_impl_get_options", json!({"impl_name": used}));
+    has(&options, &["recv_buf_size", "send_buf_size", "enable_recv_pipe", "enable_quickack"]);
+    has(&options, &["enable_placement_id", "zerocopy_threshold", "tls_version", "enable_ktls"]);
+    // What is told can be set, and nothing else.
+    let mut same = options.clone();
+    same["impl_name"] = used.clone();
+    assert_eq!(daemon.call("sock_impl_set_options", same), true);
+    let (code, words) = daemon.refuses(
+        "sock_impl_set_options",
+        json!({"impl_name": used, "enable_zerocopy_send_server": true}),
+    );
+    assert!(code == -32602 && words.contains("`enable_zerocopy_send_server`"), "{words}");
+    for method in ["sock_set_default_impl", "sock_impl_get_options"] {
+        assert_eq!(daemon.refuses(method, json!({"impl_name": other})).0, -95, "{method}");
+        assert_eq!(daemon.refuses(method, json!({"impl_name": "ssl"})).0, -32602, "{method}");
+    }
+
+    let who = daemon.call("accel_get_opc_assignments", Value::Null);
+    assert_eq!(who, json!({"crc32c": "software", "sha256": "software", "blake3": "software"}));
+    let modules = daemon.call("accel_get_module_info", Value::Null);
+    assert_eq!(modules[0]["supported ops"], json!(["crc32c", "sha256", "blake3"]));
+    assert!(modules[0]["implementations"]["sha256"].is_string(), "{modules}");
+    let made = daemon.call("accel_get_stats", Value::Null);
+    assert_eq!((&made["operations"], &made["sequence_executed"]), (&json!([]), &json!(0)));
+    // A pool is digested.
+    daemon
+        .call("bdev_malloc_create", json!({"name": "d", "num_blocks": 16384, "block_size": 4096}));
+    daemon.call("pool_create", json!({"name": "p", "disk": "d", "digest": "blake3"}));
+    daemon.call("vol_create", json!({"pool": "p", "name": "v", "size": 1 << 20}));
+    let made = daemon.call("accel_get_stats", Value::Null);
+    let of = |opcode: &str| {
+        let all = made["operations"].as_array().expect("a list");
+        let one = all.iter().find(|one| one["opcode"] == opcode);
+        one.unwrap_or_else(|| panic!("{opcode} in {made}")).clone()
+    };
+    for opcode in ["sha256", "blake3"] {
+        assert!(of(opcode)["num_bytes"].as_u64() > Some(4096), "{made}");
+        assert!(of(opcode)["executed"].as_u64() > Some(0), "{made}");
+    }
+    let buffers = daemon.call("iobuf_get_stats", Value::Null);
+    assert!(buffers[0]["small_pool"]["main"].as_u64() > Some(before), "{buffers}");
+
+    let channels = daemon.call("thread_get_io_channels", Value::Null);
+    let thread = &channels["threads"][0];
+    assert_eq!(members(thread), ["id", "io_channels", "name"]);
+    assert_eq!(thread["io_channels"][0]["name"], "bdev_d");
+    assert!(thread["io_channels"][0]["ref"].as_u64() > Some(0), "{channels}");
+}
+
+#[test]
+fn what_is_known_of_the_memory_is_written_to_a_file() {
+    let daemon = Daemon::start(&[]);
+    let dir = daemon.dir.path().display().to_string();
+    let confined = Daemon::start(&["--rpc-root", &dir]);
+    for daemon in [&daemon, &confined] {
+        let name = daemon.call("env_dpdk_get_mem_stats", Value::Null)["filename"].clone();
+        let name = name.as_str().expect("a path").to_owned();
+        assert_eq!(daemon.call("env_dpdk_get_mem_stats", Value::Null)["filename"], name, "again");
+        let text = std::fs::read_to_string(&name).expect("a file");
+        assert!(text.contains("size_bytes 4194304") && text.contains("reactor_"), "{text}");
+        let inside = name.starts_with(&dir);
+        assert_eq!(inside, std::ptr::eq(daemon, &confined), "{name}");
+        std::fs::remove_file(&name).expect("it is ours");
+    }
+}
+
+#[test]
+fn devices_that_are_parts() {
+    let daemon = Daemon::start(&["--bdev", "malloc:///m?size_mb=4"]);
+    let split = |count: u32, mib: u64| json!({"base_bdev": "m", "split_count": count, "split_size_mb": mib});
+    assert_eq!(daemon.call("bdev_split_create", split(9, 2)), json!(["mp0", "mp1"]));
+    let part = daemon.call("bdev_get_bdevs", json!({"name": "mp1"}));
+    assert_eq!(part[0]["num_blocks"], 4096);
+    let facts = json!({"base_bdev": "m", "offset_blocks": 4096});
+    assert_eq!(part[0]["driver_specific"]["split"], facts);
+    assert_eq!(daemon.call("bdev_get_bdevs", json!({"name": "m"}))[0]["claimed"], true);
+    assert_eq!(daemon.refuses("bdev_split_create", split(2, 0)).0, -17);
+    assert_eq!(daemon.refuses("bdev_null_delete", json!({"name": "mp0"})).0, -19);
+    assert_eq!(daemon.call("bdev_split_delete", json!({"base_bdev": "m"})), true);
+    assert_eq!(daemon.refuses("bdev_split_delete", json!({"base_bdev": "m"})).0, -19);
+    let (code, words) = daemon.refuses("bdev_split_create", split(1, 5));
+    assert!(code == -22 && words.contains("1 to 8192"), "{words} ({code})");
+    assert_eq!(daemon.refuses("bdev_split_create", split(0, 0)).0, -32602);
+
+    // By URI, and one goes with the others unless those are in use.
+    let uri = "split:///m?split_count=2";
+    assert_eq!(daemon.call("bdev_create", json!({"uri": uri})), "mp0");
+    daemon.call("bdev_passthru_create", json!({"base_bdev_name": "mp1", "name": "over"}));
+    let (code, words) = daemon.refuses("bdev_destroy", json!({"name": "mp0"}));
+    assert!(code == -16 && words.contains("mp1 is in use"), "{words} ({code})");
+    daemon.call("bdev_passthru_delete", json!({"name": "over"}));
+    daemon.call("bdev_destroy", json!({"name": "mp0"}));
+    assert_eq!(daemon.names(), ["m"]);
+}

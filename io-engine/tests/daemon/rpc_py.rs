@@ -27,6 +27,10 @@ fn what_rpc_py_adds_is_taken() {
             "io_path_stat": false, "allow_accel_sequence": false, "enable_flush": false}),
         ),
         ("iobuf_set_options", json!({"enable_numa": false})),
+        ("iobuf_get_stats", Value::Null),
+        ("accel_get_stats", Value::Null),
+        ("sock_impl_set_options", json!({"impl_name": "posix"})),
+        ("thread_get_io_channels", Value::Null),
         (
             "bdev_malloc_create",
             json!({"name": "m", "num_blocks": 8192, "block_size": 512,

@@ -83,6 +83,12 @@ fn histograms_and_latencies() {
     assert_eq!((&shown["granularity"], &shown["bucket_shift"]), (&json!(7), &json!(7)));
     assert!(shown["max_range"].as_u64() > shown["min_range"].as_u64());
     assert!(shown["tsc_rate"].as_u64() > Some(1_000_000));
+    let borders = json!({"name": "m", "borders": [0, 60_000_000]});
+    let counts = daemon.call("bdev_get_histogram_borders", borders);
+    assert_eq!(counts, json!({"borders_count": [0, 6, 6]}));
+    let falling = json!({"name": "m", "borders": [2, 1]});
+    let (code, words) = daemon.refuses("bdev_get_histogram_borders", falling);
+    assert!(code == -32602 && words.contains("larger than the one before"), "{words} ({code})");
     let reads_only = json!({"name": "m", "enable": true, "opc": "read", "granularity": 3,
                             "min_nsec": 0, "max_nsec": 1_000_000});
     assert_eq!(daemon.call("bdev_enable_histogram", reads_only), true);

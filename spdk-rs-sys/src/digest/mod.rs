@@ -57,6 +57,12 @@ impl Sha256Impl {
         Features::of_this_processor().run(self)
     }
 
+    /// What works on so many blocks on this processor.
+    #[must_use]
+    pub fn chosen(blocks: usize) -> Self {
+        Features::of_this_processor().choose(blocks).0
+    }
+
     /// The name, as benchmarks print it.
     #[must_use]
     pub fn name(self) -> &'static str {

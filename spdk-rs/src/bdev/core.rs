@@ -88,6 +88,20 @@ impl BdevCore {
         self.channels.borrow().get(&bdev.id())?.upgrade()
     }
 
+    /// The devices with an open channel here, by name, each with how often it is used.
+    #[must_use]
+    pub fn open_channels(&self) -> Vec<(String, usize)> {
+        let open = self.channels.borrow();
+        let mut all: Vec<(String, usize)> = open
+            .values()
+            .filter_map(Weak::upgrade)
+            // One of the uses is the question itself.
+            .map(|channel| (channel.bdev().name().to_owned(), Rc::strong_count(&channel) - 1))
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
     /// Has a channel polled from now on, while it has I/O outstanding.
     #[cold]
     pub(super) fn activate(&self, channel: &Channel) {

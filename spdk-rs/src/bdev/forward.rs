@@ -19,7 +19,14 @@ impl IoHandle {
     /// at once.
     #[inline]
     pub fn forward(&self, io: BdevIo) {
-        if let Err(status) = self.check_forwarded(&io) {
+        self.forward_at(io, 0);
+    }
+
+    /// The same for a device above whose first block is block `first` of this one. Not for NVMe
+    /// commands and zones, which carry places of their own.
+    #[inline]
+    pub fn forward_at(&self, io: BdevIo, first: u64) {
+        if let Err(status) = self.check_forwarded(&io, first) {
             return io.complete(status);
         }
         let (kind, num_blocks) = (io.kind(), io.num_blocks());
@@ -29,9 +36,10 @@ impl IoHandle {
         let request = Request {
             kind,
             flags: io.flags() & IoFlags::FUA,
-            offset_blocks: io.offset_blocks(),
+            offset_blocks: io.offset_blocks().saturating_add(first),
             num_blocks,
-            argument: io.source_blocks(),
+            // The first block that a copy reads; of no meaning otherwise.
+            argument: io.source_blocks().saturating_add(first),
             iovs: NonNull::from(io.iovs()),
             buf: IoBuf::None,
             done: Done::Nobody,
@@ -54,7 +62,7 @@ impl IoHandle {
         }
     }
 
-    fn check_forwarded(&self, io: &BdevIo) -> Result<(), NvmeStatus> {
+    fn check_forwarded(&self, io: &BdevIo, first: u64) -> Result<(), NvmeStatus> {
         let kind = io.kind();
         if kind.modifies() && !self.desc().is_writable() {
             return Err(NvmeStatus::WRITE_TO_READ_ONLY);
@@ -62,9 +70,10 @@ impl IoHandle {
         if !self.bdev().io_types().contains(kind) {
             return Err(NvmeStatus::INVALID_OPCODE);
         }
-        in_range(self.channel(), kind, io.offset_blocks(), io.num_blocks())?;
+        let place = |block: u64| block.saturating_add(first);
+        in_range(self.channel(), kind, place(io.offset_blocks()), io.num_blocks())?;
         if kind == IoType::Copy {
-            in_range(self.channel(), kind, io.source_blocks(), io.num_blocks())?;
+            in_range(self.channel(), kind, place(io.source_blocks()), io.num_blocks())?;
         }
         let bytes = io.num_blocks().saturating_mul(u64::from(self.channel().block_len));
         let wanted = match kind {

@@ -186,16 +186,48 @@ impl LatencyHistogram {
         None
     }
 
+    /// How many latencies did not exceed each of `bounds`, which are in ticks and ascend. A bucket
+    /// that reaches beyond a bound counts for the next one only.
+    #[must_use]
+    pub fn cumulative(&self, bounds: &[u64]) -> Vec<u64> {
+        let mut counts = self.counts.iter().enumerate().peekable();
+        let mut seen = 0;
+        let up_to = |bound: &u64| {
+            while let Some((bucket, count)) = counts.peek() {
+                let (first, width) = span_of(*bucket, self.granularity);
+                if first + width - 1 > *bound {
+                    break;
+                }
+                seen += **count;
+                counts.next();
+            }
+            seen
+        };
+        bounds.iter().map(up_to).collect()
+    }
+
+    /// The last latency, in ticks, that is counted in the same bucket as this one.
+    #[must_use]
+    pub fn last_alike(&self, ticks: u64) -> u64 {
+        let bucket = bucket_of(ticks).min(BUCKETS - 1);
+        let (first, width) = span_of(bucket, GRANULARITY);
+        first + width - 1
+    }
+
+    /// The sum of all latencies in ticks, from the middles of the buckets.
+    #[must_use]
+    pub fn sum(&self) -> u128 {
+        let of_bucket = |(bucket, &count): (usize, &u64)| {
+            let (first, width) = span_of(bucket, self.granularity);
+            u128::from(first + width / 2) * u128::from(count)
+        };
+        self.counts.iter().enumerate().map(of_bucket).sum()
+    }
+
     /// The mean in ticks, from the middles of the buckets; none when there were no latencies.
     #[must_use]
     pub fn mean(&self) -> Option<u64> {
-        let sum: u128 = (self.counts.iter().enumerate())
-            .map(|(bucket, &count)| {
-                let (first, width) = span_of(bucket, self.granularity);
-                u128::from(first + width / 2) * u128::from(count)
-            })
-            .sum();
-        let mean = sum.checked_div(u128::from(self.total()))?;
+        let mean = self.sum().checked_div(u128::from(self.total()))?;
         u64::try_from(mean).ok()
     }
 }
@@ -243,6 +275,17 @@ mod tests {
         exact(all.percentile(100_000), 1 << 40);
         assert_eq!(LatencyHistogram::default().percentile(50_000), None);
         assert_eq!(LatencyHistogram::default().mean(), None);
+    }
+
+    #[test]
+    fn what_does_not_exceed_a_bound_is_counted_up() {
+        let all = of(&[0, 1, 127, 128, 1000, 1003, 1004, 1 << 40, u64::MAX]);
+        // 1000 to 1003 share a bucket, which reaches beyond 1002.
+        let bounds = [0, 1, 127, 128, 1002, 1003, 1 << 39, 1 << 41, u64::MAX];
+        assert_eq!(all.cumulative(&bounds), [1, 2, 3, 4, 4, 6, 7, 8, 9]);
+        assert_eq!(LatencyHistogram::default().cumulative(&[5, 6]), [0, 0]);
+        assert_eq!(of(&[1, 2, 126]).sum(), 129);
+        assert_eq!([5, 1000, 1003, 1004].map(|ticks| all.last_alike(ticks)), [5, 1003, 1003, 1007]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod malloc;
 pub mod null;
 pub mod nvme;
 pub mod passthru;
+pub mod split;
 #[cfg(test)]
 mod tests;
 pub mod uring;

@@ -52,6 +52,44 @@ impl SizeClass {
         (self != Self::Uncached).then_some(self as usize)
     }
 }
+
+/// Where buffers came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferCounts {
+    /// Buffers out of the core's cache.
+    pub cached: u64,
+    /// Buffers out of the memory that all cores share.
+    pub arena: u64,
+    /// Buffers that were refused, since there was no room.
+    pub refused: u64,
+}
+
+/// The buffers that a core was given since its cache exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferStats {
+    /// Of at most [`BufferStats::SMALL_BYTES_MAX`].
+    pub small: BufferCounts,
+    /// All others.
+    pub large: BufferCounts,
+    /// Free bytes in the cache.
+    pub cached_bytes: u64,
+}
+
+impl BufferStats {
+    /// The largest buffer that is a small one, in bytes (SPDK's `small_bufsize`).
+    pub const SMALL_BYTES_MAX: usize = 8 << 10;
+
+    /// Small and large ones together.
+    #[must_use]
+    pub fn all(&self) -> BufferCounts {
+        BufferCounts {
+            cached: self.small.cached + self.large.cached,
+            arena: self.small.arena + self.large.arena,
+            refused: self.small.refused + self.large.refused,
+        }
+    }
+}
+
 /// What one core keeps per class, in bytes; the rest goes back to the arena for other cores.
 const KEPT_BYTES_PER_CLASS: usize = 4 << 20;
 
@@ -63,6 +101,10 @@ thread_local! {
 #[derive(Debug, Default)]
 pub struct BufferCache {
     classes: [Vec<DmaBuf>; CLASSES],
+    /// Buffers that each class has given.
+    given: [u64; CLASSES],
+    /// What was fetched or refused beside the cache: small, and large.
+    beside: [BufferCounts; 2],
 }
 
 impl BufferCache {
@@ -70,7 +112,7 @@ impl BufferCache {
     #[must_use = "the cache ends with the guard"]
     pub fn enable() -> CacheGuard {
         let classes = std::array::from_fn(|class| Vec::with_capacity(kept(class)));
-        CACHE.with_borrow_mut(|cache| *cache = Some(Self { classes }));
+        CACHE.with_borrow_mut(|cache| *cache = Some(Self { classes, ..Self::default() }));
         CacheGuard(())
     }
 
@@ -87,14 +129,44 @@ impl BufferCache {
     pub(super) fn take(arena: &Arc<Arena>, capacity: usize, len: usize) -> Option<DmaBuf> {
         let class = SizeClass::of(capacity).index()?;
         CACHE.with_borrow_mut(|cache| {
-            let free = &mut cache.as_mut()?.classes[class];
+            let cache = cache.as_mut()?;
+            let free = &mut cache.classes[class];
             if !free.last()?.is_from(arena) {
                 return None;
             }
             let mut buf = free.pop()?;
+            cache.given[class] += 1;
             // The length is at most the capacity by the choice of the class.
             buf.set_len(len).ok()?;
             Some(buf)
+        })
+    }
+
+    /// Counts a buffer of a capacity in bytes that the cache was passed by for.
+    pub(super) fn passed_by(capacity: usize, refused: bool) {
+        CACHE.with_borrow_mut(|cache| {
+            let Some(cache) = cache else { return };
+            let small = capacity <= BufferStats::SMALL_BYTES_MAX;
+            let counts = &mut cache.beside[usize::from(!small)];
+            if refused { counts.refused += 1 } else { counts.arena += 1 }
+        });
+    }
+
+    /// What this thread was given; nothing where it has no cache.
+    #[must_use]
+    pub fn stats() -> BufferStats {
+        CACHE.with_borrow(|cache| {
+            let Some(cache) = cache else { return BufferStats::default() };
+            let [small, large] = cache.beside;
+            let mut stats = BufferStats { small, large, cached_bytes: 0 };
+            for (class, given) in cache.given.iter().enumerate() {
+                let bytes = PAGE_BYTES << class;
+                let small = bytes <= BufferStats::SMALL_BYTES_MAX;
+                let counts = if small { &mut stats.small } else { &mut stats.large };
+                counts.cached += given;
+                stats.cached_bytes += (cache.classes[class].len() * bytes) as u64;
+            }
+            stats
         })
     }
 
@@ -167,6 +239,26 @@ mod tests {
         let many: Vec<_> = (0..10).map(|_| memory.alloc(1 << 20).unwrap()).collect();
         drop(many);
         assert_eq!(memory.report().free_bytes, all - KEPT_BYTES_PER_CLASS);
+    }
+
+    #[test]
+    fn where_buffers_come_from_is_counted() {
+        let memory = Memory::ordinary(2 << 20).unwrap();
+        assert_eq!(BufferCache::stats(), BufferStats::default());
+        drop(memory.alloc(4096).unwrap());
+        let _guard = BufferCache::enable();
+        drop(memory.alloc(8192).unwrap());
+        for _ in 0..3 {
+            drop(memory.alloc(5000).unwrap());
+        }
+        drop(memory.alloc(8193).unwrap());
+        drop(memory.alloc(16_384).unwrap());
+        assert!(memory.alloc(2 << 20).is_err());
+        let stats = BufferCache::stats();
+        assert_eq!(stats.small, BufferCounts { cached: 3, arena: 1, refused: 0 });
+        assert_eq!(stats.large, BufferCounts { cached: 1, arena: 1, refused: 1 });
+        assert_eq!(stats.cached_bytes, 8192 + 16_384);
+        assert_eq!(stats.all(), BufferCounts { cached: 4, arena: 2, refused: 1 });
     }
 
     #[test]

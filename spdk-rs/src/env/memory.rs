@@ -175,7 +175,9 @@ impl Memory {
         {
             return Ok(buf);
         }
-        let base = self.arena.take(capacity, align)?;
+        let taken = self.arena.take(capacity, align);
+        BufferCache::passed_by(capacity, taken.is_err());
+        let base = taken?;
         Ok(DmaBuf::from_arena(Arc::clone(&self.arena), base, capacity, len))
     }
 

@@ -12,8 +12,9 @@ mod free_map;
 pub mod iovec;
 mod memory;
 pub mod system;
+mod work;
 
-pub use buffer_cache::{BufferCache, CacheGuard};
+pub use buffer_cache::{BufferCache, BufferCounts, BufferStats, CacheGuard};
 pub use clock::{Clock, VirtualClock};
 pub use dma_buf::DmaBuf;
 pub use iovec::IoVec;
@@ -23,3 +24,4 @@ pub use spdk_rs_sys::hugepage::MemoryOptions as MemoryBacking;
 /// Processor cores, the processor time of threads, digests of blocks and PCI functions: what those above this
 /// crate need of the ground.
 pub use spdk_rs_sys::{cpu, digest, os, pci};
+pub use work::{Work, WorkCount};

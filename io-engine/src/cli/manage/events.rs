@@ -44,12 +44,18 @@ pub fn run(args: &EventsArgs) -> ExitCode {
     }
 }
 
+/// What the daemon is asked: the events from a number on.
+pub(super) fn question(next: u64) -> (&'static str, Value) {
+    (METHOD, json!({ "id": next }))
+}
+
 async fn watch(args: &EventsArgs) -> Result<ExitCode, ClientError> {
     let mut client = Client::connect(&args.manage.client.rpc_socket).await?;
     client.set_timeout(Some(DEFAULT_TIMEOUT));
     let mut next = args.from;
     loop {
-        let answer = client.call(METHOD, Some(json!({ "id": next }))).await?;
+        let (method, params) = question(next);
+        let answer = client.call(method, Some(params)).await?;
         let Some(events) = answer.as_array() else {
             let words = format!("{METHOD}: unexpected result: {answer}");
             return Ok(fail(ExitCode::Failure, &words));

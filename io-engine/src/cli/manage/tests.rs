@@ -57,6 +57,18 @@ const LINES: &[&str] = &[
     "nvmf allow-any-host nqn.2016-06.io.spdk:a --off",
     "nvmf hosts nqn.2016-06.io.spdk:a",
     "nvmf queues nqn.2016-06.io.spdk:a",
+    #[cfg(feature = "fault-injection")]
+    "inject list",
+    #[cfg(feature = "fault-injection")]
+    "inject list disk -o json",
+    #[cfg(feature = "fault-injection")]
+    "inject add inject://disk?op=read&type=status&retries=1",
+    #[cfg(feature = "fault-injection")]
+    "inject remove 7",
+    #[cfg(feature = "fault-injection")]
+    "inject release 7",
+    #[cfg(feature = "fault-injection")]
+    "inject clear disk",
     "stats bdev",
     "stats bdev disk --per-core",
     "stats reactor",
@@ -95,6 +107,26 @@ fn values_arrive() {
 }
 
 #[test]
+fn events_are_asked_for_from_a_number_on() {
+    let parse = |line: &str| match Invocation::parse(
+        std::iter::once("io-engine").chain(line.split_whitespace()),
+    ) {
+        Ok(Invocation::Client(ClientCommand::Events(args))) => args,
+        other => panic!("{line}: {other:?}"),
+    };
+    let plain = parse("events");
+    assert!(!plain.follow && plain.from == 0 && plain.manage.output == OutputFormat::Table);
+    let args = parse("events --follow --from 7 -o json -r /tmp/s");
+    assert!(args.follow && args.manage.output == OutputFormat::Json);
+    let (method, params) = events::question(args.from);
+    let methods = rpc::methods();
+    let method = methods.iter().find(|known| known.name() == method).expect("it is there");
+    let given = serde_json::from_value(params.clone()).expect("parameters");
+    method.check(&given).expect("taken");
+    assert_eq!(params, json!({ "id": 7 }));
+}
+
+#[test]
 fn wrong_lines_are_usage_errors() {
     for (line, reason) in [
         ("vol create v 64M", "POOL/VOLUME"),
@@ -104,6 +136,8 @@ fn wrong_lines_are_usage_errors() {
         ("nvmf listen nqn.2016-06.io.spdk:a 127.0.0.1", "invalid socket address"),
         ("stats bdev --per-core", "required"),
         ("inject remove x", "invalid digit"),
+        ("inject add", "<URI>"),
+        ("events --from=-1", "invalid digit"),
         ("top -d 0", "0.1 to 3600"),
         ("completions tcsh", "possible values"),
     ] {

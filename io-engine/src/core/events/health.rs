@@ -13,6 +13,9 @@ pub enum HealthState {
 }
 
 impl HealthState {
+    /// Every state, from the best on.
+    pub const ALL: [Self; 3] = [Self::Online, Self::Degraded, Self::Faulted];
+
     /// The name in events and RPC.
     #[must_use]
     pub const fn name(self) -> &'static str {

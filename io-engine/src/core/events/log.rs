@@ -70,6 +70,12 @@ impl EventLog {
         lost.into_iter().chain(rest).take(max).collect()
     }
 
+    /// How many events there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.lock().next
+    }
+
     /// Has every event from now on sent. Who is slower than 1024 events is told how many it missed.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {

@@ -110,6 +110,8 @@ mod tests {
         assert!((290..310).contains(&mean_us(Delay::Uniform(100, 500))));
         assert!((195..205).contains(&mean_us(Delay::Normal(200, 50))));
         assert!((185..215).contains(&mean_us(Delay::Exponential(200))));
+        let small = |hit| Delay::Uniform(5, 6).sample(3, hit).as_micros();
+        assert!((0..40).any(|hit| small(hit) == 5) && (0..40).any(|hit| small(hit) == 6));
         let sample = |hit| Delay::Uniform(0, 1_000_000).sample(3, hit);
         assert_eq!(sample(9), sample(9));
         assert_ne!(sample(9), sample(10));

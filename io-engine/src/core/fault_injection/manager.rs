@@ -96,6 +96,25 @@ impl FaultInjections {
         self.of(device).iter().map(info).collect()
     }
 
+    /// What is left of the injections, as they would be added again: with the `retries` and the
+    /// `after` that they still have, and times that count anew. Those that happen no more are left
+    /// out.
+    pub async fn remaining(&self) -> Vec<InjectionSpec> {
+        let Some(home) = self.reactors.first() else { return Vec::new() };
+        // When the reactor has ended, so has its clock.
+        let now = home.call(|reactor| reactor.clock().ticks()).await.unwrap_or(0);
+        let all = self.of(None);
+        let left = all.iter().filter(|injection| now < injection.window.end).map(info);
+        left.filter(|info| info.active)
+            .map(|info| InjectionSpec {
+                device: info.device,
+                retries: info.spec.retries.map(|retries| retries.saturating_sub(info.hits)),
+                after: info.spec.after.saturating_sub(info.matched),
+                ..info.spec
+            })
+            .collect()
+    }
+
     /// Removes an injection; what hangs because of it goes on.
     ///
     /// # Errors

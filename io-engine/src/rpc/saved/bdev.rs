@@ -81,6 +81,12 @@ impl Subsystem for Bdevs {
         for bdev in &devices {
             add(&mut all, device_settings::of_device(engine, bdev));
         }
+        // Last: what makes devices and pools again is not to fail because of them.
+        #[cfg(feature = "fault-injection")]
+        {
+            devices.iter().for_each(|bdev| all.extend(super::faults::orders(bdev)));
+            all.extend(super::faults::injections(engine).await);
+        }
         Ok(all)
     }
 }

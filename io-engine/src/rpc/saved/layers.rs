@@ -1,8 +1,9 @@
-//! Devices over devices, as a configuration file makes them again: the device, and not the errors
-//! that it was told to make.
+//! Devices over devices, as a configuration file makes them again. The errors that one was told to
+//! make come later.
 
 use serde_json::{Value, json};
 use spdk_rs::bdev::Bdev;
+use spdk_rs::drivers::split::{self, PartOf, PartSize};
 
 use super::{Call, Remake};
 use crate::core::Engine;
@@ -14,6 +15,7 @@ pub(super) fn drivers() -> Vec<Box<dyn Remake>> {
     vec![
         Box::new(Passthru),
         Box::new(Delay),
+        Box::new(Split),
         #[cfg(feature = "fault-injection")]
         Box::new(Error),
     ]
@@ -78,5 +80,37 @@ impl Remake for Error {
         }
         let query = [("base", base.to_owned()), ("uuid", uuid.to_string())];
         Ok(vec![super::bdev::by_uri("error", &format!("/{name}"), &query)])
+    }
+}
+
+struct Split;
+
+impl Remake for Split {
+    fn driver(&self) -> &'static str {
+        split::DRIVER
+    }
+
+    /// One call for all parts, which are made again in the same places.
+    fn calls(&self, _: &Context, _: &Engine, bdev: &Bdev) -> RpcResult<Vec<Call>> {
+        let Some(PartOf { base, count, size }) = split::part_of(bdev) else {
+            return Ok(Vec::new());
+        };
+        let mib = match size {
+            // The device below may have been resized since.
+            PartSize::Even if base.num_blocks() / count == bdev.num_blocks() => 0,
+            PartSize::MiB(mib) => mib,
+            PartSize::Even | PartSize::Blocks(_) => {
+                let blocks = bdev.num_blocks().to_string();
+                let query = [("split_count", count.to_string()), ("num_blocks", blocks)];
+                return Ok(vec![super::bdev::by_uri(
+                    "split",
+                    &format!("/{}", base.name()),
+                    &query,
+                )]);
+            }
+        };
+        let params =
+            json!({ "base_bdev": base.name(), "split_count": count, "split_size_mb": mib });
+        Ok(vec![Call::new("bdev_split_create", params)])
     }
 }

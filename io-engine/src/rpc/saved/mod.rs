@@ -7,6 +7,8 @@
 
 mod bdev;
 mod device_settings;
+#[cfg(feature = "fault-injection")]
+mod faults;
 mod layers;
 mod nvme;
 mod nvmf;

@@ -5,6 +5,11 @@
 //! seconds, sizes in bytes; a counter ends in `_total`.
 
 mod bdev;
+#[cfg(feature = "fault-injection")]
+mod faults;
+mod health;
+mod latency;
+mod memory;
 mod nvme;
 mod nvmf;
 mod pool;
@@ -38,9 +43,13 @@ pub async fn scrape(context: &Context, sources: &Sources) -> String {
     let mut out = Exposition::default();
     process::write(&mut out, sources);
     if let Ok(engine) = context.engine() {
-        process::memory(&mut out, &engine.memory().report());
+        memory::write(&mut out, engine.memory(), engine.runtime().reactors()).await;
         reactor::write(&mut out, engine.runtime().reactors()).await;
         bdev::write(&mut out, engine.registry());
+        latency::write(&mut out, engine.registry());
+        health::write(&mut out, engine);
+        #[cfg(feature = "fault-injection")]
+        faults::write(&mut out, engine.faults());
         pool::write(&mut out, engine.pools()).await;
         pool::blocks(&mut out, context.blocks()).await;
         nvme::write(&mut out, engine.nvme());

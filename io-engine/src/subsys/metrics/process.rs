@@ -1,4 +1,4 @@
-//! The process: build, memory, and the servers of the management interface.
+//! The process: build, what the kernel says of it, and the servers of the management interface.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,7 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jsonrpc::ServerStats;
 use jsonrpc::http::HttpStats;
 use nix::unistd::{SysconfVar, sysconf};
-use spdk_rs::env::MemoryReport;
 
 use super::Sources;
 use super::text::{Exposition, Figure, Kind, KindFigure};
@@ -146,28 +145,6 @@ impl Stat {
             resident_bytes: field(24)? * page,
         })
     }
-}
-
-/// The memory for I/O buffers.
-pub(super) fn memory(out: &mut Exposition, report: &MemoryReport) {
-    let mut one = |name: &str, help: &str, value: usize| out.single(name, Kind::Gauge, help, value);
-    one("io_engine_memory_size_bytes", "Memory for I/O buffers.", report.size_bytes);
-    one(
-        "io_engine_memory_free_bytes",
-        "Memory for I/O buffers that no buffer and no cache of a core holds.",
-        report.free_bytes,
-    );
-    one(
-        "io_engine_memory_largest_free_bytes",
-        "The longest run of free memory for I/O buffers.",
-        report.largest_free_bytes,
-    );
-    out.single(
-        "io_engine_memory_locked",
-        Kind::Gauge,
-        "Whether the memory for I/O buffers is locked.",
-        report.locked,
-    );
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub enum Kind {
     Gauge,
     /// A sum and a count, `_sum` and `_count`.
     Summary,
+    /// The same, and how many did not exceed each of some bounds, `_bucket`.
+    Histogram,
 }
 
 impl Kind {
@@ -22,6 +24,7 @@ impl Kind {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
             Self::Summary => "summary",
+            Self::Histogram => "histogram",
         }
     }
 }
@@ -129,6 +132,24 @@ impl Family<'_> {
         self.suffixed("_count", labels, count.into());
     }
 
+    /// Adds the buckets, the sum and the count of a histogram. `buckets` are bounds that ascend,
+    /// each with how many did not exceed it; the one for all is added.
+    pub fn histogram(
+        &mut self,
+        labels: &Labels<'_>,
+        buckets: &[(f64, u64)],
+        count: u64,
+        sum: impl Into<Number>,
+    ) {
+        for (bound, below) in buckets.iter().copied().chain([(f64::INFINITY, count)]) {
+            let bound = Number::Real(bound).to_string();
+            let mut labels = labels.to_vec();
+            labels.push(("le", &bound));
+            self.suffixed("_bucket", &labels, below.into());
+        }
+        self.summary(labels, count, sum);
+    }
+
     fn suffixed(&mut self, suffix: &str, labels: &Labels<'_>, value: Number) {
         // Writing into a text does not fail.
         if !self.begun {
@@ -175,12 +196,19 @@ mod tests {
         text.family("none", Kind::Gauge, "Nothing.");
         text.single("b", Kind::Gauge, "Be.", f64::INFINITY);
         text.family("c_seconds", Kind::Summary, "See.").summary(&[("k", "v")], 3, 1.5);
+        let mut family = text.family("d_seconds", Kind::Histogram, "Spread.");
+        family.histogram(&[("k", "v")], &[(0.000_001, 1), (2.5, 3)], 4, 9.5);
         let expected = "# HELP a_total How\\\\often\\nit \"was\".\n# TYPE a_total counter\n\
             a_total{x=\"1\",y=\"a\\\"b\\\\c\\nd\"} 18446744073709551615\n\
             a_total{x=\"2\",y=\"\"} 0.25\n\
             # HELP b Be.\n# TYPE b gauge\nb +Inf\n\
             # HELP c_seconds See.\n# TYPE c_seconds summary\n\
-            c_seconds_sum{k=\"v\"} 1.5\nc_seconds_count{k=\"v\"} 3\n";
+            c_seconds_sum{k=\"v\"} 1.5\nc_seconds_count{k=\"v\"} 3\n\
+            # HELP d_seconds Spread.\n# TYPE d_seconds histogram\n\
+            d_seconds_bucket{k=\"v\",le=\"0.000001\"} 1\n\
+            d_seconds_bucket{k=\"v\",le=\"2.5\"} 3\n\
+            d_seconds_bucket{k=\"v\",le=\"+Inf\"} 4\n\
+            d_seconds_sum{k=\"v\"} 9.5\nd_seconds_count{k=\"v\"} 4\n";
         assert_eq!(text.into_text(), expected);
     }
 }

@@ -180,6 +180,21 @@ pub fn inject(bdev: &Bdev, kinds: &[IoType], options: &ErrorOptions) -> bool {
     true
 }
 
+/// The orders of which something is left, with that number; none when the device is no error device.
+#[must_use]
+pub fn orders(bdev: &Bdev) -> Vec<(IoType, ErrorOptions)> {
+    let Some(Part(shared)) = layer::part_of::<Part>(bdev) else { return Vec::new() };
+    let left = |(&kind, order): (&IoType, &Order)| {
+        let options = ErrorOptions {
+            kind: order.peek()?,
+            num: order.num.load(Ordering::Acquire),
+            queue_depth: order.queue_depth.load(Ordering::Relaxed),
+        };
+        Some((kind, options))
+    };
+    IO_TYPES.iter().zip(&shared.orders).filter_map(left).collect()
+}
+
 /// Ends every order; what is kept stays so. False when the device is no error device.
 #[must_use]
 pub fn clear(bdev: &Bdev) -> bool {

@@ -116,7 +116,7 @@ pub fn part_of<P: 'static>(bdev: &Bdev) -> Option<&P> {
 }
 
 /// Does what has happened to the base to the layer, on a reactor.
-fn follow(
+pub(super) fn follow(
     layer: &Arc<Bdev>,
     event: &DeviceEvent,
     registry: &Weak<Registry>,

@@ -3,7 +3,7 @@
 
 use crc_fast::{CrcAlgorithm, Digest, checksum_combine, crc32_iscsi};
 
-use crate::env::IoVec;
+use crate::env::{IoVec, Work};
 
 /// Bytes of a digest behind a header or data.
 pub const DIGEST_BYTES: usize = 4;
@@ -36,12 +36,14 @@ impl Crc32c {
     #[inline]
     #[must_use]
     pub fn of(bytes: &[u8]) -> u32 {
+        Work::Crc32c.count(1, bytes.len());
         crc32_iscsi(bytes)
     }
 
     /// Adds bytes behind those that were added so far.
     #[inline]
     pub fn update(&mut self, bytes: &[u8]) {
+        Work::Crc32c.count(1, bytes.len());
         self.state = if self.bytes == 0 {
             !crc32_iscsi(bytes)
         } else {

@@ -78,7 +78,7 @@ impl Local {
             Kind::Bool,
             "Whether shadow doorbells are used where a PCIe controller has them (ours).",
         )
-        .or_bool(true),
+        .or_bool(false),
         optional(
             "cmb_sqs",
             Kind::Bool,

@@ -187,11 +187,11 @@ says() {
 }
 
 doorbells() {
-    perf "pcie:///$PLAIN/1" -q 32 -o 4k -n 1000
-    says 'shadow doorbells' "pcie:///$PLAIN/1" -q 1 -o 4k -n 100
+    perf "pcie:///$PLAIN/1?shadow_doorbells=true" -q 32 -o 4k -n 1000
+    says 'shadow doorbells' "pcie:///$PLAIN/1?shadow_doorbells=true" -q 1 -o 4k -n 100
     perf "pcie:///$PLAIN/1?shadow_doorbells=false" -q 32 -o 4k -n 1000
     if grep -q 'shadow doorbells' "$WORK/perf.log"; then fail 'shadow doorbells although they are switched off'; fi
-    perf "pcie:///$PLAIN/1?io_queue_size=3" -q 8 -o 4k -n 500
+    perf "pcie:///$PLAIN/1?io_queue_size=3&shadow_doorbells=true" -q 8 -o 4k -n 500
 }
 
 controller_memory() {

@@ -503,7 +503,9 @@ fn shadows_that_a_controller_refuses_are_not_used() {
     let drive = Drive::new(Shape { shadows: true, ..Shape::default() });
     let refusal = Fault::Fails(admin::DOORBELL_BUFFER_CONFIG, NvmeStatus::INTERNAL_ERROR);
     drive.model.inject(refusal);
-    let (host, handle) = (&drive.host, drive.attach(options()));
+    let mut options = options();
+    options.controller.shadow_doorbells = true;
+    let (host, handle) = (&drive.host, drive.attach(options));
     mixed_load(host, &handle);
     drop(handle);
     assert!(drive.model.is_through());

@@ -196,8 +196,11 @@ fn connections_that_are_dropped_leave_nothing() {
         let said = [0, 60, len][at % 3];
         socket.write_all(&out[..said]).unwrap();
     }
+    // The last of them may still wait to be accepted.
+    while rig.transport.stats().accepted < 10_002 {
+        std::thread::yield_now();
+    }
     rig.until_connections(2);
-    assert_eq!(rig.transport.stats().accepted, 10_002);
     witness.check();
     assert_eq!(fds(), before);
     drop((admin, witness));

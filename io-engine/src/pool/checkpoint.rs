@@ -180,13 +180,6 @@ impl Pool {
         first.and(last)
     }
 
-    pub(super) async fn flush_device(&self, operation: &'static str) -> Result<(), PoolError> {
-        let begun = Counters::now();
-        let status = self.device.flush().await;
-        self.counters.flush(begun);
-        status.ok().map_err(|status| PoolError::device(operation, 0, status))
-    }
-
     /// Has a checkpoint made soon, if none is on its way.
     pub(super) fn want_checkpoint(self: &Rc<Self>) {
         if self.checkpoint_wanted.replace(true) {

@@ -60,6 +60,8 @@ pub enum Mutant {
     ReplayAborted,
     /// A flush error is answered, and then forgotten.
     ForgiveFlushError,
+    /// A checkpoint's flush counts although another one under way fails.
+    FlushBesideOthers,
     /// A volume that shrinks is emptied behind its new size before it has that size.
     ShrinkInParts,
     /// What lies behind the new size of a volume is not noted, and so never freed.
@@ -95,6 +97,7 @@ pub const ALL: &[Mutant] = &[
     Mutant::ReplayLeaks,
     Mutant::ReplayAborted,
     Mutant::ForgiveFlushError,
+    Mutant::FlushBesideOthers,
     Mutant::ShrinkInParts,
     Mutant::ShrinkForgetsTail,
 ];

@@ -253,9 +253,13 @@ impl History {
         if let Some((_, fixed)) = &own.fixed {
             return fixed.get(at) == Some(&content);
         }
-        let (source, until) = match own.taken {
-            None => (own, NEVER),
-            Some(taken) => (&self.instances[taken.origin.0], self.metas[taken.meta].ended),
+        // What ended before a snapshot began is in it; what ended meanwhile may be.
+        let (source, until, since) = match own.taken {
+            None => (own, NEVER, since),
+            Some(taken) => {
+                let made = &self.metas[taken.meta];
+                (&self.instances[taken.origin.0], made.ended, since.min(made.submitted))
+            }
         };
         let covers = |op: &&DataOp| {
             op.submitted < until
@@ -346,4 +350,31 @@ fn broken_rule(
         .map(|one| Candidate { submitted: 0, ended: NEVER, ..one.clone() })
         .collect();
     if explain(found, initial, &unordered).is_ok() { Rule::Order } else { Rule::Atomicity }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Tag;
+    use super::super::history::{Change, Instance, Meta, Outcome, Taken};
+    use super::*;
+
+    #[test]
+    fn a_snapshot_may_lack_what_ended_while_it_was_made() {
+        for (ended, may_lack) in [(2, false), (5, true)] {
+            let mut history = History::new();
+            let volume = InstanceId(history.instances.len());
+            history.instances.push(Instance::default());
+            let (op, id) = history.begin(volume, Effect::Write, vec![(0, 1)], false, 1);
+            let snapshot = InstanceId(history.instances.len());
+            let taken = Some(Taken { origin: volume, meta: history.metas.len() });
+            history.instances.push(Instance { taken, ..Instance::default() });
+            let (change, outcome) = (Change::Nothing, Outcome::Done);
+            history.metas.push(Meta { change, submitted: 3, ended: 4, outcome });
+            history.finish(volume, op, true, ended);
+            let written = Content::Tag(Tag { op: id, index: 0 });
+            assert!(history.may_read(snapshot, 0, written, 6));
+            assert_eq!(history.may_read(snapshot, 0, Content::Zero, 6), may_lack);
+            assert!(!history.may_read(volume, 0, Content::Zero, 6));
+        }
+    }
 }

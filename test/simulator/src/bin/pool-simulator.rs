@@ -108,8 +108,9 @@ impl Options {
     }
 
     fn effort(&self) -> Effort {
-        let seeds = self.seeds(0..2000);
-        let time_max = self.time_max().unwrap_or(Duration::from_secs(120));
+        // The rarest of the mutants takes some five thousand seeds and a quarter of an hour.
+        let seeds = self.seeds(0..8000);
+        let time_max = self.time_max().unwrap_or(Duration::from_secs(1800));
         Effort { seeds: seeds.end - seeds.start, time_max, workers: self.workers }
     }
 }

@@ -20,3 +20,9 @@ pub(crate) fn read_u64(path: impl AsRef<Path>) -> Option<u64> {
 pub(crate) fn read_bool(path: impl AsRef<Path>) -> Option<bool> {
     read_u64(path).map(|value| value != 0)
 }
+
+/// What would help against a refused write, in words that follow the error's own.
+pub(crate) fn hint(error: &std::io::Error) -> &'static str {
+    let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+    if denied { "; root is needed for that" } else { "" }
+}

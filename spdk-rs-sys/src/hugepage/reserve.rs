@@ -58,7 +58,7 @@ pub enum ReserveError {
         place: String,
     },
     /// The kernel's file cannot be written.
-    #[error("cannot write {pages} to {path}{}", hint(source))]
+    #[error("cannot write {pages} to {path}{}", sysfs::hint(source))]
     Write {
         /// The number.
         pages: u64,
@@ -83,11 +83,6 @@ pub enum ReserveError {
         /// Size of a page in KiB.
         page_kib: u64,
     },
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    let denied = error.kind() == io::ErrorKind::PermissionDenied;
-    if denied { "; root is needed for that" } else { "" }
 }
 
 fn list<T: ToString>(items: &[T]) -> String {

@@ -146,7 +146,7 @@ pub enum PciError {
         driver: String,
     },
     /// A file of sysfs refused what was written.
-    #[error("{address}: cannot write '{text}' to {path}{}", hint(source))]
+    #[error("{address}: cannot write '{text}' to {path}{}", sysfs::hint(source))]
     Write {
         /// The function.
         address: PciAddress,
@@ -168,11 +168,6 @@ pub enum PciError {
         /// Who has it now.
         now: String,
     },
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    let denied = error.kind() == io::ErrorKind::PermissionDenied;
-    if denied { "; root is needed for that" } else { "" }
 }
 
 /// The PCI functions of this machine, or of a tree of files.

@@ -18,6 +18,9 @@ use crate::reactor::{ClientId, CompletionClient, Reactor, ReactorRing, Rest, Sou
 /// Reading and writing, told once each time that it becomes possible.
 const INTEREST: Interest = Interest { readable: true, writable: true, trigger: Trigger::Edge };
 
+/// Turns in a row in which requests may wait for those of the devices' answers.
+const PUT_OFF_MAX: u32 = 4;
+
 /// Sockets that one call to the kernel tells about without a ring.
 const READY_BATCH: usize = 64;
 
@@ -110,8 +113,10 @@ pub(super) struct Net {
     slots: RefCell<Slots>,
     /// Those with something to do, each at most once.
     marked: RefCell<Vec<Rc<dyn Endpoint>>>,
-    /// Requests have completed since the last flush was put off for that.
+    /// Requests have completed since the last turn.
     fresh: Cell<bool>,
+    /// Turns in a row in which the flush was put off for that.
+    put_off: Cell<u32>,
     /// The other list of the two that take turns, so that none is allocated anew.
     spare: RefCell<Vec<Rc<dyn Endpoint>>>,
     /// Who tells about readiness where there is no ring.
@@ -160,6 +165,7 @@ impl Net {
             slots: RefCell::default(),
             marked: RefCell::default(),
             fresh: Cell::new(false),
+            put_off: Cell::new(0),
             spare: RefCell::default(),
             epoll,
             patient: RefCell::default(),
@@ -373,10 +379,13 @@ impl Source for Net {
             self.check_patient();
         }
         // What arrived last turn went to devices, which may answer in this one: the next receive and
-        // the answers leave in one call of the kernel.
-        if self.fresh.take() {
+        // the answers leave in one call of the kernel. Those of many sockets must not wait for ever.
+        let turns = self.put_off.get();
+        if self.fresh.take() && turns < PUT_OFF_MAX {
+            self.put_off.set(turns + 1);
             return found + usize::from(!self.marked.borrow().is_empty());
         }
+        self.put_off.set(0);
         found + self.flush(false)
     }
 

@@ -114,7 +114,7 @@ find_cargo() {
 check_toolchain() {
     local channel have
     channel=$(sed -n 's/^channel *= *"\(.*\)"/\1/p' rust-toolchain.toml)
-    if command -v rustup >/dev/null && ! rustup toolchain list 2>/dev/null | grep -q "^$channel"; then
+    if command -v rustup >/dev/null && [[ $'\n'$(rustup toolchain list 2>/dev/null) != *$'\n'"$channel"* ]]; then
         echo "rust-toolchain.toml pins Rust $channel, which is not installed; asking rustup for it"
         if ! rustup toolchain install "$channel" --profile minimal -c rustfmt -c clippy; then
             echo "Rust $channel could not be installed. Remedy, on a machine with a network:"

@@ -60,6 +60,14 @@ refused() {
     [[ $output =~ $pattern ]] || fail "the refusal does not say '$pattern': $*"
 }
 
+# has_line PATTERN: whether the input has a line that the extended expression matches. It reads all of it first: `grep -q`
+# ends at the first match, and what still writes to it then fails of a broken pipe, which pipefail reports.
+has_line() {
+    local text
+    text=$(cat)
+    grep -qE -- "$1" <<<"$text"
+}
+
 monitor() {
     local exchange=/run/job status arguments=${2:-'{}'}
     printf '{"execute": "%s", "arguments": %s}' "$1" "$arguments" >"$exchange/monitor-request.new"
@@ -127,7 +135,7 @@ check() {
     echo "check $check_number begins: $name" >/dev/kmsg
     began=$(milliseconds)
     attempt "$@"
-    if kernel_log | grep -qE "$KERNEL_TROUBLE"; then trouble=' (the kernel complains)'; fi
+    if kernel_log | has_line "$KERNEL_TROUBLE"; then trouble=' (the kernel complains)'; fi
     report "$name" "$trouble" $(($(milliseconds) - began))
 }
 

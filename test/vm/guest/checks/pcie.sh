@@ -222,7 +222,7 @@ told_of_itself() {
     nvme_json error-log "pcie:///$PLAIN"
     nvme_json fw "pcie:///$PLAIN"
     json "$WORK/nvme.json" 'it[0]["slot"] == 1 and it[0]["active"]'
-    "$IO_ENGINE" nvme identify "pcie:///$PLAIN/1" | grep -q 'performance'
+    "$IO_ENGINE" nvme identify "pcie:///$PLAIN/1" | has_line 'performance'
 }
 
 formats() {
@@ -332,11 +332,11 @@ daemon_start() {
     poll 30 rpc spdk_get_version >/dev/null
 }
 
-has_bdev() { rpc bdev_get_bdevs | grep -q "\"${HOT}n1\""; }
+has_bdev() { rpc bdev_get_bdevs | has_line "\"${HOT}n1\""; }
 
 has_no_bdev() { ! has_bdev; }
 
-told() { rpc notify_get_notifications | grep -q "\"$1\""; }
+told() { rpc notify_get_notifications | has_line "\"$1\""; }
 
 # The daemon finds what is plugged in, serves it, survives that it is pulled out under load, and finds it again.
 hot_plug() {
@@ -371,13 +371,13 @@ hot_plug() {
         rpc spdk_get_version >/dev/null
     done
     told nvme_controller_added
-    rpc save_config | grep -q bdev_nvme_set_hotplug
+    rpc save_config | has_line bdev_nvme_set_hotplug
     export_end
 }
 
 # The IOMMU tells of every transfer to an address that was not mapped.
 no_faults() {
-    dmesg | grep -q 'DMAR: .*Queued invalidation'
+    dmesg | has_line 'DMAR: .*Queued invalidation'
     if dmesg | grep -E 'DMAR:.*(fault|DMA (Read|Write))'; then fail 'the IOMMU caught a transfer'; fi
 }
 

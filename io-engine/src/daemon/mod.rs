@@ -33,7 +33,7 @@ use crate::core::{Engine, EngineOptions};
 use crate::rpc::{self, Context};
 use crate::subsys::{self, Config};
 pub use error::DaemonError;
-use flush::Unflushed;
+pub(crate) use flush::Unflushed;
 use http::Http;
 use signals::Signals;
 
@@ -267,8 +267,7 @@ fn end(
     }
 }
 
-/// Answers requests until a signal comes, and then ends what there is: the target before the
-/// devices that it exports.
+/// Answers requests until a signal comes, and then ends what there is.
 async fn serve(
     (server, http): (Option<Server>, Option<Http>),
     signals: &Signals,
@@ -292,16 +291,25 @@ async fn serve(
         if let Some(http) = http {
             http.end().await;
         }
-        context.nvmf().stop().await;
-        // What is plugged in now comes too late.
-        context.hotplug().stop().await;
-        flush::end_devices(engine, unflushed).await?;
+        end_all(context, engine, unflushed).await?;
         Ok(served?)
     };
     tokio::select! {
         ended = work => Outcome::Ended(ended),
         () = second.received(2) => Outcome::Cut,
     }
+}
+
+/// Ends what there is: the target before the devices that it exports.
+pub(crate) async fn end_all(
+    context: &Context,
+    engine: &Engine,
+    unflushed: &Unflushed,
+) -> Result<(), DaemonError> {
+    context.nvmf().stop().await;
+    // What is plugged in now comes too late.
+    context.hotplug().stop().await;
+    flush::end_devices(engine, unflushed).await
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The command line of `io-engine perf`, and the checks that need no device and those that do.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::report::Limit;
 use super::verify::{UnsupportedBlockLen, Verifier};
@@ -90,6 +91,9 @@ pub struct PerfArgs {
     /// Cores, memory and polling.
     #[command(flatten)]
     pub env: EnvArgs,
+    /// Where to answer JSON-RPC during the run, all methods of the daemon; nowhere without it
+    #[arg(short, long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub rpc_socket: Option<PathBuf>,
     /// Logging.
     #[command(flatten)]
     pub log: LogArgs,

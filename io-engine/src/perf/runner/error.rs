@@ -2,11 +2,13 @@
 
 use std::io;
 
+use jsonrpc::ServerError;
 use spdk_rs::reactor::RuntimeError;
 
 use crate::bdev::BdevError;
 use crate::cli::{CoresError, ExitCode};
 use crate::core::CoreError;
+use crate::daemon::DaemonError;
 use crate::perf::options::OptionsError;
 use crate::perf::workload::Op;
 
@@ -57,6 +59,12 @@ pub enum PerfError {
     /// The kernel gives no way to wait for signals or time.
     #[error("cannot wait for signals")]
     Wait(#[source] io::Error),
+    /// Requests cannot be answered.
+    #[error("the management socket")]
+    Serve(#[source] ServerError),
+    /// What requests have made does not end in good order.
+    #[error(transparent)]
+    End(Box<DaemonError>),
     /// Interrupted a second time while I/O was still in flight.
     #[error("interrupted twice: I/O in flight was abandoned and nothing is reported")]
     Abandoned,
@@ -71,6 +79,8 @@ impl PerfError {
             | Self::Options(_)
             | Self::NothingStored { .. }
             | Self::Unsupported { .. } => ExitCode::Usage,
+            Self::Serve(_) => ExitCode::Config,
+            Self::End(error) => error.exit_code(),
             Self::Bdev(BdevError::Driver { .. }) => ExitCode::Resources,
             Self::Bdev(_)
             | Self::Core(

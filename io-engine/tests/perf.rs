@@ -169,6 +169,7 @@ fn what_cannot_run_is_refused_with_words() {
         ("null:///x?size_mb=1 -q 0", 2, "1..=65536"),
         ("null:///x?size_mb=1 -o 2M", 2, "x: the device holds 0 I/Os"),
         ("null:///x?size_mb=1 -w verify", 2, "stores nothing"),
+        ("null:///x?size_mb=1 --rpc-max-connections 9", 2, "the socket of -r"),
         ("null:///x?size_mb=1 -l 8000", 3, "8000"),
         ("null:///x?size_mb=1 -m 0xzz", 2, "--reactor-mask 0xzz"),
         ("null:///x?size_mb=64 -q 1024 -o 64k", 4, "larger memory size (-s MIB)"),

@@ -82,7 +82,7 @@ pub fn run(args: &PerfArgs) -> Result<RunReport, PerfError> {
         for uri in &args.uris {
             plan(&uri.to_string())?;
         }
-        let management = args.rpc_socket.as_deref().map(Management::bind).transpose()?;
+        let management = Management::bind(args)?;
         let engine = Engine::start(&args.env.engine_options()?)?;
         let mut created = Vec::new();
         let load = async {

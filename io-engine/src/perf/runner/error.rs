@@ -2,7 +2,6 @@
 
 use std::io;
 
-use jsonrpc::ServerError;
 use spdk_rs::reactor::RuntimeError;
 
 use crate::bdev::BdevError;
@@ -59,15 +58,18 @@ pub enum PerfError {
     /// The kernel gives no way to wait for signals or time.
     #[error("cannot wait for signals")]
     Wait(#[source] io::Error),
-    /// Requests cannot be answered.
-    #[error("the management socket")]
-    Serve(#[source] ServerError),
-    /// What requests have made does not end in good order.
+    /// Requests cannot be answered, or what they have made does not end in good order.
     #[error(transparent)]
-    End(Box<DaemonError>),
+    Management(Box<DaemonError>),
     /// Interrupted a second time while I/O was still in flight.
     #[error("interrupted twice: I/O in flight was abandoned and nothing is reported")]
     Abandoned,
+}
+
+impl From<DaemonError> for PerfError {
+    fn from(error: DaemonError) -> Self {
+        Self::Management(Box::new(error))
+    }
 }
 
 impl PerfError {
@@ -79,8 +81,7 @@ impl PerfError {
             | Self::Options(_)
             | Self::NothingStored { .. }
             | Self::Unsupported { .. } => ExitCode::Usage,
-            Self::Serve(_) => ExitCode::Config,
-            Self::End(error) => error.exit_code(),
+            Self::Management(error) => error.exit_code(),
             Self::Bdev(BdevError::Driver { .. }) => ExitCode::Resources,
             Self::Bdev(_)
             | Self::Core(

@@ -1,16 +1,16 @@
 //! Requests that are answered while a load runs.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use futures::channel::oneshot;
 use futures::future::join;
-use jsonrpc::{Limits, Server};
+use jsonrpc::Server;
 
 use super::PerfError;
 use crate::core::Engine;
-use crate::daemon::{self, Unflushed};
-use crate::rpc::{self, Context};
+use crate::daemon::{self, DaemonError, Unflushed};
+use crate::perf::options::PerfArgs;
+use crate::rpc::Context;
 
 /// The management interface beside a load.
 pub(super) struct Management {
@@ -19,13 +19,12 @@ pub(super) struct Management {
 }
 
 impl Management {
-    /// Takes the socket: before the engine is there, as the daemon does, so that a path in use is
-    /// refused before anything has happened.
-    pub(super) fn bind(path: &Path) -> Result<Self, PerfError> {
-        let context = Context::new();
-        let module = rpc::module(&context);
-        let server = Server::bind(path, module, Limits::default()).map_err(PerfError::Serve)?;
-        Ok(Self { context, server })
+    /// Takes the socket, if there is to be one: before the engine is there, as the daemon does, so
+    /// that a path in use is refused before anything has happened.
+    pub(super) fn bind(args: &PerfArgs) -> Result<Option<Self>, PerfError> {
+        let Some(path) = args.rpc_socket.as_deref() else { return Ok(None) };
+        let (context, _, server) = daemon::management(&args.rpc, Some(path))?;
+        Ok(server.map(|server| Self { context, server }))
     }
 
     /// Answers requests until `load` has ended, and then ends what was made by requests.
@@ -52,8 +51,8 @@ impl Management {
         }
         let ended = daemon::end_all(&context, engine, &Unflushed::default()).await;
         let result = result?;
-        served.map_err(PerfError::Serve)?;
-        ended.map_err(|error| PerfError::End(Box::new(error)))?;
+        served.map_err(DaemonError::from)?;
+        ended?;
         Ok(result)
     }
 }

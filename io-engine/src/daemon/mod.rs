@@ -7,7 +7,7 @@
 //! target are disconnected before devices are flushed and removed.
 //!
 //! The management plane is one thread, which no reactor waits for: it sends closures to reactors
-//! and awaits the answers.
+//! and awaits the answers. It keeps off the reactors' cores where the process may use others.
 
 mod error;
 mod export;
@@ -128,6 +128,7 @@ impl<'a> Plan<'a> {
             http.map(|http| Http::start(http, &runtime, &context, module.clone(), rpc_stats));
         let http = http.transpose()?;
         let engine = Engine::start(&self.options)?;
+        engine.runtime().keep_off();
         context.set_engine(Arc::clone(&engine));
         runtime.spawn(subsys::hot_removal(&engine));
         if self.args.wait_for_rpc {

@@ -66,7 +66,7 @@ fn gather(engine: &Engine, options: &EngineOptions, no_huge: bool) -> Facts {
         fixed_buffers: runtime.fixed_buffers(),
         uring_devices: uring.map(|b| (b.name().to_owned(), b.ops().driver_info())).collect(),
         cores: options.runtime.cores.clone(),
-        allowed: cpu::allowed(),
+        allowed: runtime.allowed_cores().clone(),
         node: options.memory.backing.numa_node,
         nodes: cpu::numa_nodes().len(),
         mode: options.runtime.mode,

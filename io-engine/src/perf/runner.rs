@@ -84,6 +84,7 @@ pub fn run(args: &PerfArgs) -> Result<RunReport, PerfError> {
         }
         let management = Management::bind(args)?;
         let engine = Engine::start(&args.env.engine_options()?)?;
+        engine.runtime().keep_off();
         let mut created = Vec::new();
         let load = async {
             let names = create_all(&engine, args, &mut created).await?;

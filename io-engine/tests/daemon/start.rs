@@ -7,6 +7,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use serde_json::json;
+use spdk_rs::env::cpu::CoreSet;
 use tempfile::tempdir;
 
 use crate::harness::{BINARY, Daemon, command, fails, told, wrapped};
@@ -34,6 +35,22 @@ fn the_report_has_a_line_per_topic() {
     }
     let mode = fs::metadata(daemon.socket()).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn what_answers_keeps_off_the_reactors_cores() {
+    let cores_of = |pid: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        CoreSet::parse_list(list.expect("a list").trim()).expect("cores")
+    };
+    let allowed = cores_of("self");
+    let first = allowed.first().expect("the test runs somewhere");
+    let daemon = Daemon::start(&["-l", &first.to_string()]);
+    let others: CoreSet = allowed.iter().skip(1).collect();
+    let wanted = if others.is_empty() { allowed } else { others };
+    // The main thread's status is the process's.
+    assert_eq!(cores_of(&daemon.pid().to_string()), wanted);
 }
 
 #[test]

@@ -99,8 +99,21 @@ fn allowed_or_current() -> CoreSet {
 
 /// As [`allowed`], with the error of sched_getaffinity(2).
 fn try_allowed() -> io::Result<CoreSet> {
+    affinity_of(i32::try_from(std::process::id()).unwrap_or(0))
+}
+
+/// The cores that the calling thread may run on.
+///
+/// # Errors
+///
+/// The error of sched_getaffinity(2).
+pub fn current_thread_cores() -> io::Result<CoreSet> {
+    affinity_of(0)
+}
+
+/// The cores that a thread may run on; 0 is the calling one.
+fn affinity_of(pid: i32) -> io::Result<CoreSet> {
     let mut mask: Mask = [0; MASK_WORDS];
-    let pid = i32::try_from(std::process::id()).unwrap_or(0);
     // SAFETY: `mask` has `size_of::<Mask>()` writable bytes, which is the length passed.
     let result = unsafe {
         libc::sched_getaffinity(pid, size_of::<Mask>(), (&raw mut mask).cast::<libc::cpu_set_t>())
@@ -187,12 +200,25 @@ fn read_list(path: &Path) -> Option<CoreSet> {
 /// `InvalidInput` for a core that cannot exist, otherwise the kernel's error: `EINVAL` when the
 /// core is offline or outside the cpuset.
 pub fn pin_current_thread(core: CoreId) -> io::Result<()> {
+    bind_current_thread(&std::iter::once(core).collect())
+}
+
+/// Binds the calling thread to some cores, and with it the threads that it starts from now on.
+///
+/// # Errors
+///
+/// `InvalidInput` for a core that cannot exist, otherwise the kernel's error: `EINVAL` when every
+/// core is offline or outside the cpuset, or when there is none.
+pub fn bind_current_thread(cores: &CoreSet) -> io::Result<()> {
     let mut mask: Mask = [0; MASK_WORDS];
-    let Some(word) = mask.get_mut(core.0 as usize / 64) else {
-        let text = format!("core {core} is beyond the largest possible core {}", CORES_MAX - 1);
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-    };
-    *word |= 1 << (core.0 % 64);
+    for core in cores {
+        let Some(word) = mask.get_mut(core.0 as usize / 64) else {
+            let last = CORES_MAX - 1;
+            let text = format!("core {core} is beyond the largest possible core {last}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
+        *word |= 1 << (core.0 % 64);
+    }
     // SAFETY: `mask` has `size_of::<Mask>()` readable bytes, which is the length passed.
     let result = unsafe {
         libc::sched_setaffinity(0, size_of::<Mask>(), (&raw const mask).cast::<libc::cpu_set_t>())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use spdk_rs_sys::cpu::{self, CoreSet};
 
 use super::registry;
 
@@ -31,6 +32,7 @@ struct Inner {
     threads: AtomicUsize,
     busy: Arc<AtomicUsize>,
     threads_max: usize,
+    cores: CoreSet,
 }
 
 /// The queue of offloaded work is full; try again after some of it has ended.
@@ -38,12 +40,14 @@ struct Inner {
 pub struct OffloadFull;
 
 impl Offload {
-    /// A pool of at most `threads_max` threads (at least 1); none is started yet.
+    /// A pool of at most `threads_max` threads (at least 1) on these cores; none is started yet.
+    /// Without cores, a thread runs where the one that had the first work for it may run.
     #[must_use]
-    pub fn new(threads_max: usize) -> Self {
+    pub fn new(threads_max: usize, cores: CoreSet) -> Self {
         let (jobs, source) = bounded(QUEUE);
-        let (threads, busy) = (AtomicUsize::new(0), Arc::default());
-        Self(Arc::new(Inner { jobs, source, threads, busy, threads_max: threads_max.max(1) }))
+        let (threads, busy, threads_max) =
+            (AtomicUsize::new(0), Arc::default(), threads_max.max(1));
+        Self(Arc::new(Inner { jobs, source, threads, busy, threads_max, cores }))
     }
 
     /// Runs a closure on a helper thread. When the queue is full the caller waits, so this is for
@@ -102,10 +106,25 @@ impl Offload {
         }
         let (source, busy) = (self.0.source.clone(), Arc::clone(&self.0.busy));
         let named = std::thread::Builder::new().name(format!("ioe-file-{threads}"));
-        if let Err(error) = named.spawn(move || work(&source, &busy)) {
+        let cores = self.0.cores.clone();
+        let run = move || {
+            bind(&cores);
+            work(&source, &busy);
+        };
+        if let Err(error) = named.spawn(run) {
             self.0.threads.fetch_sub(1, Ordering::Relaxed);
             tracing::error!(%error, "cannot start a helper thread for blocking work");
         }
+    }
+}
+
+/// Keeps a helper to its cores: a reactor that starts one would else have it on its own core.
+fn bind(cores: &CoreSet) {
+    if cores.is_empty() {
+        return;
+    }
+    if let Err(error) = cpu::bind_current_thread(cores) {
+        tracing::debug!(%error, %cores, "a helper thread runs where it may");
     }
 }
 

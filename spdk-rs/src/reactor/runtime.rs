@@ -34,7 +34,8 @@ impl LocalReactor {
     /// # Errors
     /// When the kernel gives no event descriptors.
     pub fn new(config: ReactorConfig, memory: Memory) -> std::io::Result<Self> {
-        let local = Self::with_offload(config, memory, Offload::new(OFFLOAD_THREADS))?;
+        let local =
+            Self::with_offload(config, memory, Offload::new(OFFLOAD_THREADS, CoreSet::new()))?;
         if let Some(ring) = local.ring() {
             // Without registered buffers the ring works too.
             let _ = ring.register_buffers();
@@ -105,6 +106,8 @@ pub struct Runtime {
     threads: Vec<JoinHandle<()>>,
     memory: Memory,
     offload: Offload,
+    allowed: CoreSet,
+    helpers: CoreSet,
     ring_refusal: Option<String>,
     fixed_buffers: Arc<AtomicU8>,
 }
@@ -136,13 +139,21 @@ impl Runtime {
             return Err(RuntimeError::NoCores);
         }
         cpu::check_cores(&options.cores).map_err(RuntimeError::Cores)?;
-        let offload = Offload::new(OFFLOAD_THREADS);
+        let allowed = cpu::allowed();
+        let others = allowed.iter().filter(|core| !options.cores.contains(*core));
+        let mut helpers: CoreSet = others.collect();
+        if helpers.is_empty() {
+            helpers.clone_from(&allowed);
+        }
+        let offload = Offload::new(OFFLOAD_THREADS, helpers.clone());
         let (handles, threads) = (Vec::new(), Vec::new());
         let mut runtime = Self {
             handles,
             threads,
             memory,
             offload,
+            allowed,
+            helpers,
             ring_refusal: None,
             fixed_buffers: Arc::default(),
         };
@@ -226,6 +237,20 @@ impl Runtime {
     #[must_use]
     pub fn offload(&self) -> &Offload {
         &self.offload
+    }
+
+    /// The cores that the process might use when the reactors started.
+    #[must_use]
+    pub fn allowed_cores(&self) -> &CoreSet {
+        &self.allowed
+    }
+
+    /// Keeps the calling thread, and the threads that it starts from now on, off the reactors'
+    /// cores, where the process may use others.
+    pub fn keep_off(&self) {
+        if let Err(error) = cpu::bind_current_thread(&self.helpers) {
+            tracing::debug!(%error, cores = %self.helpers, "the thread runs where it may");
+        }
     }
 
     /// Why some reactor has no io_uring, in words; none when all have.

@@ -264,6 +264,27 @@ fn a_runtime_has_a_pinned_reactor_per_core() {
 }
 
 #[test]
+fn helpers_keep_off_the_reactors_cores() {
+    let allowed = cpu::allowed();
+    let cores: CoreSet = allowed.iter().take(1).collect();
+    let others: CoreSet = allowed.iter().skip(1).collect();
+    let options = RuntimeOptions { cores, mode: PollMode::default(), ring: true };
+    let runtime = Runtime::start(&options, memory()).unwrap();
+    assert_eq!(runtime.allowed_cores(), &allowed);
+    let wanted = if others.is_empty() { allowed } else { others };
+    // Asked for by a reactor, which may have nobody else on its core.
+    let (tell, told) = std::sync::mpsc::channel();
+    let offload = runtime.offload().clone();
+    let asked = runtime.first().unwrap().call(move |_| {
+        offload.run(move || tell.send(cpu::current_thread_cores().unwrap()).unwrap());
+    });
+    futures::executor::block_on(asked).unwrap();
+    assert_eq!(told.recv().unwrap(), wanted);
+    runtime.keep_off();
+    assert_eq!(cpu::current_thread_cores().unwrap(), wanted);
+}
+
+#[test]
 fn a_core_that_does_not_exist_is_refused_by_number() {
     let cores: CoreSet = [CoreId(4000)].into_iter().collect();
     let options = RuntimeOptions { cores, mode: PollMode::Busy, ring: false };

@@ -4,7 +4,8 @@
 //! memory and reactors → devices → what is exported → the start-up report → requests are answered.
 //! Whatever fails ends the process with nothing left behind, and a socket in use is refused before
 //! anything that the running daemon could notice. The end goes the other way: hosts of the NVMe-oF
-//! target are disconnected before devices are flushed and removed.
+//! target are disconnected before devices are flushed and removed. A daemon that is a host of its
+//! own target lets go of those devices first, while the target still serves them.
 //!
 //! The management plane is one thread, which no reactor waits for: it sends closures to reactors
 //! and awaits the answers.
@@ -16,6 +17,7 @@ mod http;
 mod panics;
 mod report;
 mod signals;
+mod unwind;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -267,8 +269,8 @@ fn end(
     }
 }
 
-/// Answers requests until a signal comes, and then ends what there is: the target before the
-/// devices that it exports.
+/// Answers requests until a signal comes, and then ends what there is: devices that are the target's
+/// own namespaces, then the target, then the devices that it exports.
 async fn serve(
     (server, http): (Option<Server>, Option<Http>),
     signals: &Signals,
@@ -292,10 +294,10 @@ async fn serve(
         if let Some(http) = http {
             http.end().await;
         }
-        context.nvmf().stop().await;
         // What is plugged in now comes too late.
         context.hotplug().stop().await;
-        flush::end_devices(engine, unflushed).await?;
+        let failed = unwind::end_target(context.nvmf(), engine, unflushed).await;
+        flush::end_devices(engine, unflushed, failed).await?;
         Ok(served?)
     };
     tokio::select! {

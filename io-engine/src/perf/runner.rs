@@ -22,13 +22,13 @@ use futures::future::join_all;
 use spdk_rs::bdev::{HistogramOptions, IoStats, IoType, QosLimits, RegistryError};
 use spdk_rs::env::{Clock, os};
 use spdk_rs::reactor::{Counter, ReactorGone, ReactorHandle};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use error::PerfError;
 
 use self::job::{JobLinks, JobPlan, Outcome};
-use crate::bdev::{BdevError, create, destroy, plan};
+use crate::bdev::{BdevError, create, destroy, detach_controllers, plan};
 use crate::core::{BlockDevice, BlockDeviceDescriptor, CoreError, Engine};
+use crate::interrupts::Interrupts;
 use crate::perf::options::{Geometry, PerfArgs, Place};
 use crate::perf::report::{Job, JobStats, Limit, Progress, RunReport, Sample};
 use crate::perf::workload::{Op, Pattern};
@@ -44,26 +44,6 @@ mod tests;
 /// How often the progress line is drawn.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(500);
 
-/// SIGINT and SIGTERM.
-struct Interrupts {
-    int: Signal,
-    term: Signal,
-}
-
-impl Interrupts {
-    fn new() -> Result<Self, PerfError> {
-        let of = |kind| signal(kind).map_err(PerfError::Wait);
-        Ok(Self { int: of(SignalKind::interrupt())?, term: of(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.int.recv() => {}
-            _ = self.term.recv() => {}
-        }
-    }
-}
-
 /// Runs the load that `args` describe.
 ///
 /// # Errors
@@ -76,16 +56,28 @@ pub fn run(args: &PerfArgs) -> Result<RunReport, PerfError> {
         .build()
         .map_err(PerfError::Wait)?;
     control.block_on(async {
-        let mut interrupts = Interrupts::new()?;
+        let mut interrupts = Interrupts::new().map_err(PerfError::Wait)?;
         for uri in &args.uris {
             plan(&uri.to_string())?;
         }
         let engine = Engine::start(&args.env.engine_options()?)?;
         let mut created = Vec::new();
-        let result = match create_all(&engine, args, &mut created).await {
+        // A device that never answers need not be waited for.
+        let made = tokio::select! {
+            made = create_all(&engine, args, &mut created) => made,
+            () = interrupts.next() => Err(PerfError::Interrupted),
+        };
+        let result = match made {
             Ok(names) => run_on(&engine, args, &names, &mut interrupts).await,
             Err(error) => Err(error),
         };
+        if matches!(result, Err(PerfError::Interrupted)) {
+            // What was being attached has no device yet.
+            tokio::select! {
+                () = detach_controllers(&engine) => {}
+                () = interrupts.next() => return Err(PerfError::Abandoned),
+            }
+        }
         if matches!(result, Err(PerfError::Abandoned)) {
             // Destroying a device waits for its I/O.
             return result;

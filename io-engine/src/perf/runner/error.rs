@@ -57,6 +57,9 @@ pub enum PerfError {
     /// The kernel gives no way to wait for signals or time.
     #[error("cannot wait for signals")]
     Wait(#[source] io::Error),
+    /// Interrupted while the devices were being made.
+    #[error("interrupted before the load began")]
+    Interrupted,
     /// Interrupted a second time while I/O was still in flight.
     #[error("interrupted twice: I/O in flight was abandoned and nothing is reported")]
     Abandoned,
@@ -78,7 +81,7 @@ impl PerfError {
                 | CoreError::Runtime(RuntimeError::Cores(_) | RuntimeError::NoCores),
             ) => ExitCode::Config,
             Self::Core(_) | Self::Prepare { .. } | Self::Wait(_) => ExitCode::Resources,
-            Self::Abandoned => ExitCode::Failure,
+            Self::Interrupted | Self::Abandoned => ExitCode::Failure,
         }
     }
 }

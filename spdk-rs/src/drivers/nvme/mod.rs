@@ -85,7 +85,7 @@ impl NvmeDriver {
     }
 
     /// Attaches a controller, or a further path of one, and returns the names of the block devices
-    /// that it leads to.
+    /// that it leads to. Dropped before it has an outcome, the controller is detached.
     ///
     /// # Errors
     /// [`NvmeError`]; then nothing was attached.

@@ -245,6 +245,8 @@ impl PcieController {
             None
         } else if status.0 == GONE {
             Some("the controller is gone")
+        } else if self.function().has_failed() {
+            Some("the bus reports an error that was not corrected (AER)")
         } else if status.cfs() {
             Some("the controller reports a fatal error (CSTS.CFS)")
         } else if !status.rdy() {

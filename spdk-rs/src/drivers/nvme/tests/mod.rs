@@ -1,5 +1,6 @@
 //! The driver against a target that does as it is told, rightly or wrongly.
 
+mod copies;
 mod count;
 mod events;
 mod faults;

@@ -323,6 +323,51 @@ fn a_controller_that_the_kernel_wants_back_is_given_back_in_order() {
 }
 
 #[test]
+fn an_error_of_the_bus_resets_the_controller() {
+    let drive = Drive::new(Shape::default());
+    let (host, handle) = (&drive.host, drive.attach(options()));
+    let (desc, heard) = events_of(host, "pn1");
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    drive.model.fail_bus();
+    host.until("a reset", || drive.model.seen().enabled == 2);
+    host.until("a connection", || host.state() == ControllerState::Enabled);
+    host.expect(&handle, 0, 1, 1);
+    let heard = std::mem::take(&mut *heard.lock().unwrap());
+    assert!(heard.contains(&DeviceEvent::AdminQueueFailed), "{heard:?}");
+    assert!(heard.contains(&DeviceEvent::Reconnected), "{heard:?}");
+    drop((desc, handle));
+    drive.finish();
+}
+
+#[test]
+fn what_is_never_answered_ends_when_the_controller_is_detached() {
+    // While it is being attached.
+    let drive = Drive::new(Shape::default());
+    drive.model.inject(Fault::DeafToScan);
+    let (driver, trid) = (Arc::clone(&drive.host.driver), trid_of(&drive.model));
+    let attached = Arc::<Mutex<Option<Result<Vec<String>, NvmeError>>>>::default();
+    let told = Arc::clone(&attached);
+    drive.host.reactor.spawn("attach", async move {
+        let outcome = driver.attach("p", &trid, &options()).await;
+        *told.lock().unwrap() = Some(outcome);
+    });
+    drive.host.until("the question", || drive.model.is_through());
+    drive.host.detach_all();
+    drive.host.until("the answer", || attached.lock().unwrap().is_some());
+    let error = attached.lock().unwrap().take().unwrap().unwrap_err().to_string();
+    assert!(error.contains("detaching"), "{error}");
+    assert_eq!(drive.model.seen().shutdowns, 1, "it was told");
+    // While its namespaces are looked at again.
+    let handle = drive.attach(options());
+    drive.model.inject(Fault::DeafToScan);
+    drive.model.event(0x0004_0002);
+    drive.host.until("the question", || drive.model.is_through());
+    drop(handle);
+    drive.host.detach_all();
+    assert_eq!(drive.finish().shutdowns, 2);
+}
+
+#[test]
 fn a_controller_that_fails_and_is_not_found_again_goes() {
     let drive = Drive::new(Shape::default());
     let (host, handle) = (&drive.host, drive.attach(options()));

@@ -19,6 +19,7 @@ impl Model {
                     | Fault::FatalAtStart
                     | Fault::StaysReady
                     | Fault::Deaf(_)
+                    | Fault::DeafToScan
                     | Fault::Fails(..)
             )
         };

@@ -279,18 +279,27 @@ async fn serve(
     unflushed: &Unflushed,
 ) -> Outcome {
     let (mut first, mut second) = (signals.clone(), signals.clone());
+    let mut asked = signals.clone();
+    let give_up = async {
+        asked.received(1).await;
+        // Methods that wait for a controller that does not answer are answered.
+        bdev::detach_unfinished(engine).await;
+    };
     let work = async {
         let end = async {
             first.received(1).await;
             http.iter().for_each(Http::close);
         };
-        let served = match server {
-            Some(server) => server.run(end).await,
-            None => {
-                end.await;
-                Ok(())
+        let served = async {
+            match server {
+                Some(server) => server.run(end).await,
+                None => {
+                    end.await;
+                    Ok(())
+                }
             }
         };
+        let (served, ()) = tokio::join!(served, give_up);
         if let Some(http) = http {
             http.end().await;
         }

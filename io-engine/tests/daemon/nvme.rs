@@ -187,3 +187,22 @@ fn a_controller_that_is_not_to_be_used_is_refused() {
         daemon.end(Signal::SIGTERM);
     }
 }
+
+#[test]
+fn an_attachment_that_hangs_ends_with_the_daemon() {
+    let daemon = Daemon::start(&[]);
+    // Takes connections, and never says a word.
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = mute.local_addr().expect("an address").port().to_string();
+    let params = with(controller(), "trsvcid", json!(port));
+    std::thread::scope(|scope| {
+        let attached = scope.spawn(|| daemon.try_call("bdev_nvme_attach_controller", params));
+        let connection = mute.accept().expect("a connection");
+        daemon.signal(Signal::SIGTERM);
+        let (_, message) = attached.join().expect("an answer").expect_err("never attached");
+        assert!(message.contains("detaching"), "{message}");
+        drop(connection);
+    });
+    let (status, log, _dir) = daemon.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}

@@ -38,6 +38,7 @@ mod quiesce;
 mod rings;
 mod shadow;
 mod staging;
+mod stall;
 
 pub(crate) use connect::{connect_admin, connect_io};
 pub(crate) use controller::PcieController;

@@ -45,7 +45,7 @@ pub(super) struct PciePair {
     dma: Arc<DmaMap>,
     transfer_max: u64,
     sgl: SglSupport,
-    inner: RefCell<Inner>,
+    pub(super) inner: RefCell<Inner>,
     pub(super) open: Cell<bool>,
     /// Commands that were never sent, with how they end.
     unsent: RefCell<Vec<(Entry, NvmeStatus)>>,
@@ -58,9 +58,9 @@ pub(super) struct PciePair {
     pub(super) why: RefCell<String>,
 }
 
-struct Inner {
-    rings: Rings,
-    commands: CommandTable<Entry>,
+pub(super) struct Inner {
+    pub(super) rings: Rings,
+    pub(super) commands: CommandTable<Entry>,
     /// A list per command, by the index in its identifier.
     lists: DmaBuf,
     lists_iova: u64,

@@ -6,9 +6,11 @@ mod events;
 mod faults;
 mod forward;
 mod inject;
+mod leaving;
 mod manage;
 mod paths;
 mod pcie;
+mod shadows;
 mod target;
 mod wrong_data;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use super::{Model, State};
+use super::{Fault, Model, State};
 use crate::nvme::spec::register::offset;
 
 /// Steps without work after which it looks at the shadows no more until a doorbell is rung.
@@ -83,6 +83,9 @@ impl Model {
         state.bells.awake.insert(qid, left);
         if left != 0 {
             return tail;
+        }
+        if Self::take(state, |fault| *fault == Fault::Oversleeps).is_some() {
+            return head;
         }
         // It asks for the next doorbell, and looks once more: one may have been left out before.
         self.write(state, events + place, &head.to_le_bytes());

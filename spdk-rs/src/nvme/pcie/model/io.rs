@@ -20,6 +20,7 @@ impl Model {
                     | Fault::StaysReady
                     | Fault::Deaf(_)
                     | Fault::DeafToScan
+                    | Fault::Oversleeps
                     | Fault::Fails(..)
             )
         };

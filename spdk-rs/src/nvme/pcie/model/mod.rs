@@ -73,6 +73,8 @@ pub(crate) enum Fault {
     StaysReady,
     /// The next command of the admin queue with this opcode is not answered.
     Deaf(u8),
+    /// It stops looking at a shadow without asking for the doorbell.
+    Oversleeps,
     /// The next question for namespaces is not answered.
     DeafToScan,
     /// The next command of the admin queue with this opcode fails.
@@ -292,6 +294,11 @@ impl Model {
 
     pub(crate) fn count(&self, opcode: u8) -> u32 {
         self.lock().seen.commands.get(&opcode).copied().unwrap_or(0)
+    }
+
+    /// Submission queues that it has, with the admin queue.
+    pub(crate) fn queues(&self) -> usize {
+        self.lock().sqs.len()
     }
 
     /// Whether every fault has happened.

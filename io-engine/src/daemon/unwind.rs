@@ -7,6 +7,7 @@
 //! layer; and so on, until no controller of this daemon depends on its target.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::future::join_all;
 use spdk_rs::drivers::nvme::ControllerInfo;
@@ -18,6 +19,11 @@ use super::flush::{
 use crate::core::Engine;
 use crate::subsys::Nvmf;
 
+/// What a connection or a subsystem had open may be closed a moment after it has ended: so long is
+/// waited for that, and so often it is looked at.
+const CLOSING_MAX: Duration = Duration::from_secs(2);
+const CLOSING_LOOK: Duration = Duration::from_millis(5);
+
 /// Ends what the daemon has of its own target, and then the target. The words say what is not
 /// flushed.
 pub(super) async fn end_target(nvmf: &Nvmf, engine: &Engine, unflushed: &Unflushed) -> Vec<String> {
@@ -25,6 +31,7 @@ pub(super) async fn end_target(nvmf: &Nvmf, engine: &Engine, unflushed: &Unflush
     if let Some(target) = nvmf.started() {
         unflushed.begin(engine);
         stop_discoveries(engine).await;
+        let mut waited = Duration::ZERO;
         loop {
             let served = served_to_itself(engine, &target);
             if served.is_empty() {
@@ -38,8 +45,13 @@ pub(super) async fn end_target(nvmf: &Nvmf, engine: &Engine, unflushed: &Unflush
                     tracing::debug!(nqn, "subsystem: {error}");
                 }
             }
-            if !end_unused(engine, unflushed, &mut failed).await {
-                tracing::warn!("devices of this daemon's own target are still in use");
+            if end_unused(engine, unflushed, &mut failed).await {
+                waited = Duration::ZERO;
+            } else if waited < CLOSING_MAX {
+                tokio::time::sleep(CLOSING_LOOK).await;
+                waited += CLOSING_LOOK;
+            } else {
+                tracing::info!("controllers that may be of this daemon's own target are in use");
                 break;
             }
         }

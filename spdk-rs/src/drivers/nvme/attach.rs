@@ -24,7 +24,9 @@ pub(super) async fn start(
         .home
         .send(move |reactor| home::start(reactor, &task_shared, &task_controller, tell));
     sent.await.map_err(|_| NvmeError::NoReactor)?;
-    let outcome = told.await.map_err(|_| NvmeError::NoReactor)?;
+    let outcome = told.await;
+    controller.set_attached();
+    let outcome = outcome.map_err(|_| NvmeError::NoReactor)?;
     outcome.map_err(|why| NvmeError::Connect { trid: Box::new(controller.trid.clone()), why })
 }
 
@@ -80,14 +82,11 @@ impl NvmeDriver {
         let shared = Arc::clone(&self.shared);
         let mut unfinished = Unfinished { shared, controller: Some(Arc::clone(&controller)) };
         let started = start(&self.shared, &controller).await;
-        unfinished.controller = None;
-        match started {
-            Ok(names) => Ok(names),
-            Err(error) => {
-                self.shared.detach(&controller).await;
-                Err(error)
-            }
+        if started.is_err() {
+            self.shared.detach(&controller).await;
         }
+        unfinished.controller = None;
+        started
     }
 
     /// The controllers of a name, or the one of a path.

@@ -181,19 +181,36 @@ fn device_error(error: &dyn std::error::Error) -> LinkError {
     LinkError::Device { why: words(error) }
 }
 
+/// Why a function cannot be opened.
+pub(super) enum OpenError {
+    /// The kernel is at it: it may be so for some seconds.
+    Passing(LinkError),
+    /// It will be so the next time.
+    Lasting(LinkError),
+}
+
+impl From<LinkError> for OpenError {
+    fn from(error: LinkError) -> Self {
+        Self::Lasting(error)
+    }
+}
+
 /// Opens a function and lets it reach the engine's memory. Blocks: not for a reactor.
 pub(super) fn open(
     address: PciAddress,
     memory: &Memory,
     allow_no_iommu: bool,
-) -> Result<Box<dyn Function>, LinkError> {
+) -> Result<Box<dyn Function>, OpenError> {
     #[cfg(test)]
     if let Some(model) = super::model::find(address) {
         return Ok(model);
     }
     let group = VfioGroup::open(&Pci::system(), address, allow_no_iommu)
         .map_err(|error| group_error(&error))?;
-    let device = VfioDevice::open(&group, address).map_err(|error| device_error(&error))?;
+    let device = VfioDevice::open(&group, address).map_err(|error| {
+        let kind = if error.is_passing() { OpenError::Passing } else { OpenError::Lasting };
+        kind(device_error(&error))
+    })?;
     let dma = if group.is_no_iommu() {
         tracing::warn!(%address, "no IOMMU: this device can read and write all memory");
         let map = memory.iova_map(IovaMode::Pa).map_err(|error| device_error(&error))?;

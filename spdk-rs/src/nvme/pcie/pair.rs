@@ -80,7 +80,7 @@ pub(super) struct Entry {
 }
 
 /// What has to be done at the end of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Special {
     /// Nothing, as with most.
     Nothing,
@@ -248,7 +248,7 @@ impl PciePair {
 
     #[inline(always)]
     fn end(&self, entry: Entry, end: &CommandEnd) {
-        if entry.special != Special::Nothing {
+        if !matches!(entry.special, Special::Nothing) {
             self.end_special(entry, end);
         } else {
             entry.owner.command_done(entry.tag, end);
@@ -357,7 +357,7 @@ impl PciePair {
         } else {
             self.describe(inner, sqe, data)?
         };
-        if special != Special::Nothing
+        if !matches!(special, Special::Nothing)
             && let Some(entry) = inner.commands.get_mut(cid)
         {
             entry.special = special;
@@ -454,7 +454,7 @@ impl QueuePair for PciePair {
     }
 
     fn overdue(&self, submitted_by: u64) -> Vec<(u16, u64)> {
-        let lasts = |entry: &Entry| entry.special == Special::Lasting;
+        let lasts = |entry: &Entry| matches!(entry.special, Special::Lasting);
         let late = |entry: &Entry| entry.submitted <= submitted_by && !lasts(entry);
         let inner = self.inner.borrow();
         inner.commands.iter().filter(|(_, e)| late(e)).map(|(cid, e)| (cid, e.tag)).collect()

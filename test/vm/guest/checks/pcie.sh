@@ -342,6 +342,21 @@ unplugged_under_load() {
     grep -q 'first: write: the device is gone' "$WORK/load.log"
 }
 
+# An error on the way to a drive, as the root port reports it: the controller is reset, and the load goes on.
+bus_errors() {
+    plug
+    "$IO_ENGINE" perf "pcie:///$HOT/1" --no-huge -s 64 -w verify -q 8 -o 4k -t 10 -L info >"$WORK/load.log" 2>&1 &
+    local pid=$! status=0
+    poll 20 grep -q 'the load runs' "$WORK/load.log"
+    monitor human-monitor-command '{"command-line": "pcie_aer_inject_error port1 COMP_TIME"}' | tee "$WORK/injected"
+    grep -q 'OK id: port1' "$WORK/injected"
+    wait "$pid" || status=$?
+    grep -v 'a turn took too long' "$WORK/load.log"
+    grep -q 'the bus reports an error that was not corrected' "$WORK/load.log"
+    equal "$status" 0 'the status of the load'
+    unplug
+}
+
 RPC=$WORK/pcie.sock
 
 rpc() { "$IO_ENGINE" rpc -r "$RPC" "$@"; }
@@ -430,6 +445,7 @@ suite_checks() {
     check 'a controller whose process was killed' killed_and_used_again
     check 'flushes arrive at the drive' flushes_arrive
     CHECK_LIMIT=120
+    check 'an error of the bus under load' bus_errors
     check 'a drive is pulled out under load' unplugged_under_load
     check 'drives come and go under load' hot_plug
     CHECK_LIMIT=60

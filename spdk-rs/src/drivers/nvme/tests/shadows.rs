@@ -41,6 +41,8 @@ fn a_queue_that_is_made_again_has_fresh_shadows() {
         for value in 0..writes {
             assert_eq!(host.write(&handle, value.into(), 1, value), NvmeStatus::SUCCESS);
         }
+        // It asks for the next doorbell.
+        host.until("sleep", || drive.model.sleeps(1));
         drop(handle);
         host.until("the end of the queue", || drive.model.queues() == 1);
         handle = host.open("pn1");

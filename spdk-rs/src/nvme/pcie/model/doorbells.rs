@@ -96,6 +96,11 @@ impl Model {
         tail
     }
 
+    /// Whether it looks at a queue's shadow no more until a doorbell is rung.
+    pub(crate) fn sleeps(&self, qid: u16) -> bool {
+        self.lock().bells.awake.get(&qid) == Some(&0)
+    }
+
     /// Shows its own memory. It is for the host to switch it on (CMBMSC).
     pub(super) fn show_memory(&self) {
         let Some(own) = &self.own else { return };

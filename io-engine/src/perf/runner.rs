@@ -26,6 +26,7 @@ use spdk_rs::reactor::{Counter, ReactorGone, ReactorHandle};
 pub use error::PerfError;
 
 use self::job::{JobLinks, JobPlan, Outcome};
+use self::management::Management;
 use crate::bdev::{BdevError, create, destroy, detach_controllers, plan};
 use crate::core::{BlockDevice, BlockDeviceDescriptor, CoreError, Engine};
 use crate::interrupts::Interrupts;
@@ -37,6 +38,7 @@ mod check;
 mod error;
 mod job;
 mod lane;
+mod management;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -60,24 +62,28 @@ pub fn run(args: &PerfArgs) -> Result<RunReport, PerfError> {
         for uri in &args.uris {
             plan(&uri.to_string())?;
         }
+        let management = Management::bind(args)?;
         let engine = Engine::start(&args.env.engine_options()?)?;
         let mut created = Vec::new();
-        // A device that never answers need not be waited for.
-        let made = tokio::select! {
-            made = create_all(&engine, args, &mut created) => made,
-            () = interrupts.next() => Err(PerfError::Interrupted),
-        };
-        let result = match made {
-            Ok(names) => run_on(&engine, args, &names, &mut interrupts).await,
-            Err(error) => Err(error),
-        };
-        if matches!(result, Err(PerfError::Interrupted)) {
+        let load = async {
+            // A device that never answers need not be waited for.
+            let made = tokio::select! {
+                made = create_all(&engine, args, &mut created) => Some(made?),
+                () = interrupts.next() => None,
+            };
+            if let Some(names) = made {
+                return run_on(&engine, args, &names, &mut interrupts).await;
+            }
             // What was being attached has no device yet.
             tokio::select! {
-                () = detach_controllers(&engine) => {}
-                () = interrupts.next() => return Err(PerfError::Abandoned),
+                () = detach_controllers(&engine) => Err(PerfError::Interrupted),
+                () = interrupts.next() => Err(PerfError::Abandoned),
             }
-        }
+        };
+        let result = match management {
+            Some(management) => management.beside(&engine, load).await,
+            None => load.await,
+        };
         if matches!(result, Err(PerfError::Abandoned)) {
             // Destroying a device waits for its I/O.
             return result;

@@ -7,6 +7,7 @@ use spdk_rs::reactor::RuntimeError;
 use crate::bdev::BdevError;
 use crate::cli::{CoresError, ExitCode};
 use crate::core::CoreError;
+use crate::daemon::DaemonError;
 use crate::perf::options::OptionsError;
 use crate::perf::workload::Op;
 
@@ -60,9 +61,18 @@ pub enum PerfError {
     /// Interrupted while the devices were being made.
     #[error("interrupted before the load began")]
     Interrupted,
+    /// Requests cannot be answered, or what they have made does not end in good order.
+    #[error(transparent)]
+    Management(Box<DaemonError>),
     /// Interrupted a second time while I/O was still in flight.
     #[error("interrupted twice: I/O in flight was abandoned and nothing is reported")]
     Abandoned,
+}
+
+impl From<DaemonError> for PerfError {
+    fn from(error: DaemonError) -> Self {
+        Self::Management(Box::new(error))
+    }
 }
 
 impl PerfError {
@@ -74,6 +84,7 @@ impl PerfError {
             | Self::Options(_)
             | Self::NothingStored { .. }
             | Self::Unsupported { .. } => ExitCode::Usage,
+            Self::Management(error) => error.exit_code(),
             Self::Bdev(BdevError::Driver { .. }) => ExitCode::Resources,
             Self::Bdev(_)
             | Self::Core(

@@ -18,6 +18,7 @@ pub mod cli;
 pub mod core;
 pub mod daemon;
 pub mod http;
+mod interrupts;
 pub mod perf;
 pub mod pool;
 pub mod rpc;

@@ -15,6 +15,8 @@
 //! its token, the task waker, and the hand-over of buffers to the kernel.
 #![deny(unsafe_code)]
 
+#[cfg(test)]
+mod allocations;
 pub mod bdev;
 pub mod drivers;
 pub mod env;

@@ -162,6 +162,30 @@ pub async fn attach_controller(
     }
 }
 
+/// Detaches the NVMe controllers that have no device, as those whose attachment is under way: whoever
+/// waits for it is told that it failed.
+pub async fn detach_unfinished(engine: &Engine) {
+    let controllers = engine.nvme().controllers(None);
+    let unfinished = controllers.iter().filter(|controller| {
+        let discovery = controller.paths.iter().any(|path| path.trid.is_discovery());
+        controller.bdevs.is_empty() && !discovery
+    });
+    let ends = unfinished.map(|controller| engine.nvme().detach(&controller.name, None));
+    // Somebody else may be faster.
+    let _ = futures::future::join_all(ends).await;
+}
+
+/// Detaches every NVMe controller, also those whose attachment is under way: whoever waits for it is
+/// told that it failed.
+pub async fn detach_controllers(engine: &Engine) {
+    for controller in engine.nvme().controllers(None) {
+        if let Err(error) = engine.nvme().detach(&controller.name, None).await {
+            // Somebody else was faster.
+            tracing::debug!("NVMe controller '{}': {error}", controller.name);
+        }
+    }
+}
+
 /// Removes a device by name, alias or UUID. A namespace of an NVMe controller goes by detaching
 /// the controller, and with it go the controller's other namespaces, as does a part of a device with
 /// the other parts. No data are destroyed: a volume

@@ -21,5 +21,7 @@ pub mod uri;
 pub mod uring;
 mod vol;
 
-pub use dev::{BdevError, attach_controller, create, destroy, plan};
+pub use dev::{
+    BdevError, attach_controller, create, destroy, detach_controllers, detach_unfinished, plan,
+};
 pub use uri::{BdevUri, Params, UriError};

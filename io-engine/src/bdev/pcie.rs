@@ -146,7 +146,7 @@ mod tests {
         let full = pcie(
             "pcie:///01:00.0/2?name=disk&num_io_queues=2&io_queue_size=64&timeout_us=5&\
              ctrlr_loss_timeout_sec=-1&reconnect_delay_sec=2&fast_io_fail_timeout_sec=3&noiommu=1&\
-             shadow_doorbells=true&cmb_sqs=true&sgl=false",
+             shadow_doorbells=false&cmb_sqs=true&sgl=false",
         )
         .expect("all there is");
         assert_eq!((full.controller.as_str(), full.nsid), ("disk", Some(2)));
@@ -157,7 +157,7 @@ mod tests {
         let of = |o: &ControllerOptions| (o.shadow_doorbells, o.cmb_sqs, o.sgl);
         assert_eq!(
             (of(&least.options), of(&full.options)),
-            ((false, false, true), (true, true, false))
+            ((true, false, true), (false, true, false))
         );
     }
 

@@ -34,8 +34,9 @@ impl Unflushed {
         format!("not flushed: {}", each.collect::<Vec<_>>().join(", "))
     }
 
-    fn begin(&self, engine: &Engine) {
-        *self.lock() = Some(cached(engine));
+    /// The end of the devices begins.
+    pub(super) fn begin(&self, engine: &Engine) {
+        self.lock().get_or_insert_with(|| cached(engine));
     }
 
     fn set(&self, name: &str, what: &'static str) {
@@ -59,56 +60,77 @@ fn cached(engine: &Engine) -> BTreeMap<String, &'static str> {
 }
 
 /// Ends every device: waits for what is in flight, flushes, removes.
-pub(super) async fn end_devices(engine: &Engine, unflushed: &Unflushed) -> Result<(), DaemonError> {
+/// `failed` has what could not be flushed before.
+pub(super) async fn end_devices(
+    engine: &Engine,
+    unflushed: &Unflushed,
+    mut failed: Vec<String>,
+) -> Result<(), DaemonError> {
     unflushed.begin(engine);
-    // What is discovered from now on is not attached any more.
+    stop_discoveries(engine).await;
+    for pool in engine.pools().all().iter().rev() {
+        failed.extend(end_pool(engine, pool.name(), unflushed).await);
+    }
+    let devices = engine.registry().all();
+    let ends = devices.iter().map(|bdev| end_device(engine, bdev, unflushed));
+    failed.extend(join_all(ends).await.into_iter().flatten());
+    // Namespaces of a controller go together, when the last of them is flushed.
+    crate::bdev::detach_controllers(engine).await;
+    if failed.is_empty() { Ok(()) } else { Err(DaemonError::Unflushed(failed.join("; "))) }
+}
+
+/// What is discovered from now on is not attached any more.
+pub(super) async fn stop_discoveries(engine: &Engine) {
     for discovery in engine.nvme().discoveries() {
         if let Err(error) = engine.nvme().stop_discovery(&discovery.name).await {
             tracing::debug!("discovery '{}': {error}", discovery.name);
         }
     }
-    let mut failed = end_pools(engine, unflushed).await;
-    let devices = engine.registry().all();
-    let ends = devices.iter().map(|bdev| end_device(engine, bdev, unflushed));
-    failed.extend(join_all(ends).await.into_iter().flatten());
-    // Namespaces of a controller go together, when the last of them is flushed.
-    for controller in engine.nvme().controllers(None) {
-        if let Err(error) = engine.nvme().detach(&controller.name, None).await {
-            tracing::debug!("NVMe controller '{}': {error}", controller.name);
-        }
-    }
-    if failed.is_empty() { Ok(()) } else { Err(DaemonError::Unflushed(failed.join("; "))) }
 }
 
-/// Exports every pool, those on volumes of others first; the words say what is not on its medium.
-async fn end_pools(engine: &Engine, unflushed: &Unflushed) -> Vec<String> {
-    let mut failed = Vec::new();
-    for pool in engine.pools().all().iter().rev() {
-        let name = pool.name();
-        let prefix = format!("{name}/");
-        let devices = engine.registry().all();
-        let volumes: Vec<_> = devices
-            .iter()
-            .filter(|bdev| bdev.info().driver_name == DRIVER && bdev.name().starts_with(&prefix))
-            .collect();
-        volumes.iter().for_each(|bdev| unflushed.set(bdev.name(), "export of its pool under way"));
-        let problem = match engine.pools().export(name, true).await {
-            Ok(exported) => exported.stopped,
-            Err(error) => Some(with_causes(&error)),
-        };
-        match problem {
-            None => volumes.iter().for_each(|bdev| unflushed.clear(bdev.name())),
-            Some(problem) => {
-                volumes.iter().for_each(|bdev| unflushed.set(bdev.name(), "its pool has failed"));
-                failed.push(format!("pool '{name}': {problem}"));
-            }
+/// The volumes of a pool.
+pub(super) fn volumes_of(engine: &Engine, pool: &str) -> Vec<Arc<Bdev>> {
+    let prefix = format!("{pool}/");
+    let is_volume = |bdev: &Arc<Bdev>| is_volume(bdev) && bdev.name().starts_with(&prefix);
+    engine.registry().all().into_iter().filter(is_volume).collect()
+}
+
+/// Whether a device is a volume of a pool, which goes when its pool is exported.
+pub(super) fn is_volume(bdev: &Bdev) -> bool {
+    bdev.info().driver_name == DRIVER
+}
+
+/// Whether a device is a namespace of an NVMe controller, with which it goes.
+pub(super) fn is_namespace(bdev: &Bdev) -> bool {
+    bdev.info().driver_name == NVME
+}
+
+/// Exports a pool; the words say what is not on its medium.
+pub(super) async fn end_pool(engine: &Engine, name: &str, unflushed: &Unflushed) -> Option<String> {
+    let volumes = volumes_of(engine, name);
+    volumes.iter().for_each(|bdev| unflushed.set(bdev.name(), "export of its pool under way"));
+    let problem = match engine.pools().export(name, true).await {
+        Ok(exported) => exported.stopped,
+        Err(error) => Some(with_causes(&error)),
+    };
+    match problem {
+        None => {
+            volumes.iter().for_each(|bdev| unflushed.clear(bdev.name()));
+            None
+        }
+        Some(problem) => {
+            volumes.iter().for_each(|bdev| unflushed.set(bdev.name(), "its pool has failed"));
+            Some(format!("pool '{name}': {problem}"))
         }
     }
-    failed
 }
 
 /// Ends one device; the words say why it is not flushed.
-async fn end_device(engine: &Engine, bdev: &Arc<Bdev>, unflushed: &Unflushed) -> Option<String> {
+pub(super) async fn end_device(
+    engine: &Engine,
+    bdev: &Arc<Bdev>,
+    unflushed: &Unflushed,
+) -> Option<String> {
     let name = bdev.name();
     bdev.drained().await;
     let mut failure = None;
@@ -125,7 +147,7 @@ async fn end_device(engine: &Engine, bdev: &Arc<Bdev>, unflushed: &Unflushed) ->
             }
         }
     }
-    if bdev.info().driver_name == NVME {
+    if is_namespace(bdev) {
         return failure;
     }
     // A device that is gone already was removed by a method that was still under way.
@@ -220,7 +242,7 @@ mod tests {
         let plain = add(&engine, "plain", false, NvmeStatus::SUCCESS);
         let unflushed = Unflushed::default();
         assert_eq!(unflushed.names(&engine), "not flushed: 'cached' (I/O may be in flight)");
-        end_devices(&engine, &unflushed).await.expect("flushed");
+        end_devices(&engine, &unflushed, Vec::new()).await.expect("flushed");
         assert_eq!(cached.load(Ordering::Relaxed), 1);
         assert_eq!(plain.load(Ordering::Relaxed), 0);
         assert!(engine.registry().all().is_empty());
@@ -233,7 +255,7 @@ mod tests {
         let bad = add(&engine, "bad", true, NvmeStatus::WRITE_FAULT);
         let good = add(&engine, "good", true, NvmeStatus::SUCCESS);
         let unflushed = Unflushed::default();
-        let error = end_devices(&engine, &unflushed).await.expect_err("unflushed");
+        let error = end_devices(&engine, &unflushed, Vec::new()).await.expect_err("unflushed");
         let words = error.to_string();
         assert!(words.contains("'bad'") && words.contains("write fault"), "{words}");
         assert!(!words.contains("'good'"), "{words}");

@@ -4,7 +4,8 @@
 //! memory and reactors → devices → what is exported → the start-up report → requests are answered.
 //! Whatever fails ends the process with nothing left behind, and a socket in use is refused before
 //! anything that the running daemon could notice. The end goes the other way: hosts of the NVMe-oF
-//! target are disconnected before devices are flushed and removed.
+//! target are disconnected before devices are flushed and removed. A daemon that is a host of its
+//! own target lets go of those devices first, while the target still serves them.
 //!
 //! The management plane is one thread, which no reactor waits for: it sends closures to reactors
 //! and awaits the answers. It keeps off the reactors' cores where the process may use others.
@@ -16,6 +17,7 @@ mod http;
 mod panics;
 mod report;
 mod signals;
+mod unwind;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -271,18 +273,27 @@ async fn serve(
     unflushed: &Unflushed,
 ) -> Outcome {
     let (mut first, mut second) = (signals.clone(), signals.clone());
+    let mut asked = signals.clone();
+    let give_up = async {
+        asked.received(1).await;
+        // Methods that wait for a controller that does not answer are answered.
+        bdev::detach_unfinished(engine).await;
+    };
     let work = async {
         let end = async {
             first.received(1).await;
             http.iter().for_each(Http::close);
         };
-        let served = match server {
-            Some(server) => server.run(end).await,
-            None => {
-                end.await;
-                Ok(())
+        let served = async {
+            match server {
+                Some(server) => server.run(end).await,
+                None => {
+                    end.await;
+                    Ok(())
+                }
             }
         };
+        let (served, ()) = tokio::join!(served, give_up);
         if let Some(http) = http {
             http.end().await;
         }
@@ -315,16 +326,17 @@ pub(crate) fn management(
     Ok((context, module, server))
 }
 
-/// Ends what there is: the target before the devices that it exports.
+/// Ends what there is: devices that are the target's own namespaces, then the target, then the
+/// devices that it exports.
 pub(crate) async fn end_all(
     context: &Context,
     engine: &Engine,
     unflushed: &Unflushed,
 ) -> Result<(), DaemonError> {
-    context.nvmf().stop().await;
     // What is plugged in now comes too late.
     context.hotplug().stop().await;
-    flush::end_devices(engine, unflushed).await
+    let failed = unwind::end_target(context.nvmf(), engine, unflushed).await;
+    flush::end_devices(engine, unflushed, failed).await
 }
 
 #[cfg(test)]

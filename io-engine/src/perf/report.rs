@@ -52,6 +52,8 @@ pub struct JobStats {
     pub mismatches: u64,
     /// The first failure, in words.
     pub first_error: Option<String>,
+    /// The device went away, and the job ended early.
+    pub device_gone: bool,
     /// From the first submission to the last completion, in nanoseconds.
     pub elapsed_ns: u64,
     /// CPU time of the core's thread in nanoseconds, as this job's share where several jobs run on
@@ -106,6 +108,7 @@ impl JobStats {
             mine.errors += more.errors;
         }
         self.mismatches += other.mismatches;
+        self.device_gone |= other.device_gone;
         if self.first_error.is_none() {
             self.first_error.clone_from(&other.first_error);
         }
@@ -196,6 +199,9 @@ pub struct JobReport {
     /// The first failure, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_error: Option<String>,
+    /// The device went away, and the load on it ended early.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub device_gone: bool,
     /// The same by operation.
     pub ops: Vec<OpReport>,
 }
@@ -243,6 +249,7 @@ impl JobReport {
             errors: ops.iter().map(|op| op.errors).sum(),
             mismatches: stats.mismatches,
             first_error: stats.first_error.clone(),
+            device_gone: stats.device_gone,
             ops,
         }
     }
@@ -345,7 +352,10 @@ impl RunReport {
             let _ = write!(text, "\nCPU of the whole process: {cpu:.0} ns per I/O");
         }
         for device in &self.devices {
-            let JobReport { device, errors, mismatches, first_error, .. } = device;
+            let JobReport { device, errors, mismatches, first_error, device_gone, .. } = device;
+            if *device_gone {
+                let _ = write!(text, "\n{device}: the device went away, its load ended early");
+            }
             if let Some(first) = first_error {
                 let _ = write!(
                     text,

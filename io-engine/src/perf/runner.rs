@@ -22,14 +22,14 @@ use futures::future::join_all;
 use spdk_rs::bdev::{HistogramOptions, IoStats, IoType, QosLimits, RegistryError};
 use spdk_rs::env::{Clock, os};
 use spdk_rs::reactor::{Counter, ReactorGone, ReactorHandle};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use error::PerfError;
 
 use self::job::{JobLinks, JobPlan, Outcome};
 use self::management::Management;
-use crate::bdev::{BdevError, create, destroy, plan};
+use crate::bdev::{BdevError, create, destroy, detach_controllers, plan};
 use crate::core::{BlockDevice, BlockDeviceDescriptor, CoreError, Engine};
+use crate::interrupts::Interrupts;
 use crate::perf::options::{Geometry, PerfArgs, Place};
 use crate::perf::report::{Job, JobStats, Limit, Progress, RunReport, Sample};
 use crate::perf::workload::{Op, Pattern};
@@ -46,26 +46,6 @@ mod tests;
 /// How often the progress line is drawn.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(500);
 
-/// SIGINT and SIGTERM.
-struct Interrupts {
-    int: Signal,
-    term: Signal,
-}
-
-impl Interrupts {
-    fn new() -> Result<Self, PerfError> {
-        let of = |kind| signal(kind).map_err(PerfError::Wait);
-        Ok(Self { int: of(SignalKind::interrupt())?, term: of(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.int.recv() => {}
-            _ = self.term.recv() => {}
-        }
-    }
-}
-
 /// Runs the load that `args` describe.
 ///
 /// # Errors
@@ -78,7 +58,7 @@ pub fn run(args: &PerfArgs) -> Result<RunReport, PerfError> {
         .build()
         .map_err(PerfError::Wait)?;
     control.block_on(async {
-        let mut interrupts = Interrupts::new()?;
+        let mut interrupts = Interrupts::new().map_err(PerfError::Wait)?;
         for uri in &args.uris {
             plan(&uri.to_string())?;
         }
@@ -87,8 +67,19 @@ pub fn run(args: &PerfArgs) -> Result<RunReport, PerfError> {
         engine.runtime().keep_off();
         let mut created = Vec::new();
         let load = async {
-            let names = create_all(&engine, args, &mut created).await?;
-            run_on(&engine, args, &names, &mut interrupts).await
+            // A device that never answers need not be waited for.
+            let made = tokio::select! {
+                made = create_all(&engine, args, &mut created) => Some(made?),
+                () = interrupts.next() => None,
+            };
+            if let Some(names) = made {
+                return run_on(&engine, args, &names, &mut interrupts).await;
+            }
+            // What was being attached has no device yet.
+            tokio::select! {
+                () = detach_controllers(&engine) => Err(PerfError::Interrupted),
+                () = interrupts.next() => Err(PerfError::Abandoned),
+            }
         };
         let result = match management {
             Some(management) => management.beside(&engine, load).await,

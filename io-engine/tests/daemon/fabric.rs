@@ -257,3 +257,37 @@ fn data_come_back_as_they_were_written() {
     assert!(stats["bytes_written"].as_u64() > Some(4 << 20), "{stats}");
     assert_eq!((&stats["errors"], &stats["pending_bdev_io"]), (&json!(0), &json!(0)), "{stats}");
 }
+
+#[test]
+fn a_daemon_that_is_its_own_host_ends_in_order() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk = format!("aio://{}?size_mb=64&name=disk", dir.path().join("disk").display());
+    let daemon = Daemon::start(&["--bdev", &disk]);
+    daemon.call("nvmf_create_transport", json!({"trtype": "TCP"}));
+    // The disk is exported, attached here, exported again and attached again; a pool is on that.
+    let (outer, mut device) = ("nqn.2016-06.io.spdk:outer", "disk".to_owned());
+    for (nqn, name, uuid) in [(NQN, "a", 1), (outer, "b", 2)] {
+        daemon.call("nvmf_create_subsystem", json!({"nqn": nqn, "allow_any_host": true}));
+        // There is one device of a UUID.
+        let uuid = format!("00000000-0000-4000-8000-00000000000{uuid}");
+        let namespace = json!({"bdev_name": device, "uuid": uuid});
+        daemon.call("nvmf_subsystem_add_ns", json!({"nqn": nqn, "namespace": namespace}));
+        let anywhere = json!({"trtype": "TCP", "traddr": "127.0.0.1", "trsvcid": "0"});
+        let listener = json!({"nqn": nqn, "listen_address": anywhere});
+        daemon.call("nvmf_subsystem_add_listener", listener);
+        let shown = daemon.call("nvmf_get_subsystems", json!({"nqn": nqn}));
+        let mut params = attach(&shown[0]["listen_addresses"][0]);
+        params["name"] = name.into();
+        params["subnqn"] = nqn.into();
+        device = format!("{name}n1");
+        assert_eq!(daemon.call("bdev_nvme_attach_controller", params), json!([device]));
+    }
+    daemon.call("pool_create", json!({"name": "p", "disk": format!("bdev:///{device}")}));
+    daemon.call("bdev_lvol_create", json!({"lvs_name": "p", "lvol_name": "v", "size_in_mib": 8}));
+    let log = daemon.end(Signal::SIGTERM);
+    let at = |words: &str| log.find(words).unwrap_or_else(|| panic!("no '{words}' in {log}"));
+    let flushed = |name: &str| at(&format!("device '{name}' is flushed"));
+    let target = at("the NVMe-oF target has ended");
+    assert!(flushed("bn1") < flushed("an1") && flushed("an1") < target, "{log}");
+    assert!(target < flushed("disk"), "{log}");
+}

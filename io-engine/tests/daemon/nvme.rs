@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
 use crate::harness::Daemon;
@@ -186,4 +186,24 @@ fn a_controller_that_is_not_to_be_used_is_refused() {
         assert!(code == -1 && message.contains(words), "{code}: {message}");
         daemon.end(Signal::SIGTERM);
     }
+}
+
+#[test]
+fn an_attachment_that_hangs_ends_with_the_daemon() {
+    let daemon = Daemon::start(&[]);
+    // Takes connections, and never says a word.
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = mute.local_addr().expect("an address").port().to_string();
+    let params = with(controller(), "trsvcid", json!(port));
+    let pid = daemon.pid();
+    let connected = std::thread::spawn(move || {
+        let connection = mute.accept().expect("a connection");
+        kill(pid, Signal::SIGTERM).expect("the daemon lives");
+        connection
+    });
+    let (_, message) = daemon.refuses("bdev_nvme_attach_controller", params);
+    assert!(message.contains("detaching"), "{message}");
+    drop(connected.join().expect("a connection"));
+    let (status, log, _dir) = daemon.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
 }

@@ -43,6 +43,8 @@ pub(super) const DMA_WRITE: u32 = 2;
 pub(super) const REGION_CONFIG: u32 = 7;
 /// MSI-X among the kinds of interrupts.
 pub(super) const IRQ_MSIX: u32 = 2;
+/// The event of an error of the bus that is not corrected (AER).
+pub(super) const IRQ_ERROR: u32 = 3;
 /// The event by which the kernel asks for the function.
 pub(super) const IRQ_REQUEST: u32 = 4;
 /// Interrupts by eventfd.

@@ -165,6 +165,19 @@ impl VfioDevice {
         self.set_events(abi::IRQ_REQUEST, &[event])
     }
 
+    /// Has an eventfd signalled at an error of the bus that concerns the function and was not
+    /// corrected (PCI Express Advanced Error Reporting). What the function does then is not to be
+    /// relied on.
+    ///
+    /// # Errors
+    /// The error of the kernel; `Unsupported` when the function has no such event.
+    pub fn set_error_event(&self, event: BorrowedFd<'_>) -> io::Result<()> {
+        if self.interrupts(abi::IRQ_ERROR) == 0 {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.set_events(abi::IRQ_ERROR, &[event])
+    }
+
     /// Has interrupts of a kind signal eventfds, from the first on; none switches them off.
     fn set_events(&self, index: u32, events: &[BorrowedFd<'_>]) -> io::Result<()> {
         let count = u32::try_from(events.len()).unwrap_or(u32::MAX);

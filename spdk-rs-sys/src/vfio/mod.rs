@@ -122,6 +122,16 @@ pub enum VfioError {
     },
 }
 
+impl VfioError {
+    /// Whether it may pass within seconds: the kernel is at the function at this moment, as while it
+    /// resets it after an error of the bus.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        let again = |source: &io::Error| source.kind() == io::ErrorKind::WouldBlock;
+        matches!(self, Self::Refused { source, .. } if again(source))
+    }
+}
+
 fn open_hint(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EBUSY) => ": another process has it",

@@ -1,5 +1,6 @@
 //! How a controller is reached: through the daemon that has it, or by an engine in this process.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::bdev::{self, BdevUri};
 use crate::cli::remote::{answered, fail};
 use crate::cli::{ClientArgs, EnvArgs, ExitCode};
 use crate::core::Engine;
+use crate::interrupts::Interrupts;
 use crate::rpc::{self, Context};
 
 /// How long a call may take: a format of a large drive takes its time.
@@ -45,6 +47,7 @@ enum Access {
 /// An engine for one command.
 struct Own {
     control: tokio::runtime::Runtime,
+    interrupts: RefCell<Interrupts>,
     context: Arc<Context>,
     engine: Arc<Engine>,
 }
@@ -110,7 +113,12 @@ impl Target {
         let engine = Engine::start(&options).map_err(|error| failed(&rpc_words(&error)))?;
         let context = Context::new();
         context.set_engine(Arc::clone(&engine));
-        let attached = control.block_on(bdev::attach_controller(&engine, uri));
+        let interrupts = {
+            let _inside = control.enter();
+            RefCell::new(Interrupts::new().map_err(|error| failed(&error))?)
+        };
+        let own = Own { control, interrupts, context, engine };
+        let attached = own.unless_interrupted(bdev::attach_controller(&own.engine, uri))?;
         let (controller, of_uri) = attached.map_err(|error| {
             let code = match error {
                 bdev::BdevError::Uri(_) => ExitCode::Config,
@@ -118,7 +126,7 @@ impl Target {
             };
             fail(code, &rpc_words(&error))
         })?;
-        let access = Access::Own(Box::new(Own { control, context, engine }));
+        let access = Access::Own(Box::new(own));
         Ok(Self { controller, nsid: nsid.or(of_uri), access })
     }
 
@@ -174,6 +182,23 @@ impl Target {
 }
 
 impl Own {
+    /// Waits for something that the controller does. When a signal comes first, the controller is
+    /// stopped and let go of in order; a second one ends the process at once.
+    fn unless_interrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, ExitCode> {
+        let mut interrupts = self.interrupts.borrow_mut();
+        self.control.block_on(async {
+            tokio::select! {
+                done = work => return Ok(done),
+                () = interrupts.next() => {}
+            }
+            let words = tokio::select! {
+                () = bdev::detach_controllers(&self.engine) => "the controller was let go of",
+                () = interrupts.next() => "twice; the controller is left to the kernel",
+            };
+            Err(fail(ExitCode::Failure, &format!("interrupted: {words}")))
+        })
+    }
+
     fn call(&self, method: &str, params: Value) -> Result<Value, ExitCode> {
         let methods = rpc::methods();
         let found = methods.iter().find(|one| one.name() == method);
@@ -182,8 +207,7 @@ impl Own {
             return Err(fail(ExitCode::Failure, &format!("{method}: it cannot be called")));
         };
         let called = found.call(Arc::clone(&self.context), &given);
-        self.control
-            .block_on(called)
+        self.unless_interrupted(called)?
             .map_err(|error| fail(ExitCode::Refused, &format!("{method}: {}", error.message())))
     }
 }

@@ -118,3 +118,18 @@ fn the_table_has_a_line_per_device_and_operation() {
     assert!(table.contains("b: 0 failed I/Os, 1 with wrong data; first: block 7 is stale"));
     assert!(table.starts_with("randrw · 4KiB · depth 64 in all · 2 device(s) on 1 core(s)"));
 }
+
+#[test]
+fn a_device_that_went_away_is_named() {
+    let mut gone = job("a", 0, 1);
+    gone.1.record_error(Op::Read, || "read: the device is gone".into());
+    gone.1.device_gone = true;
+    let report = RunReport::new(&[gone, job("b", 0, 1)], 1.0);
+    assert!(report.has_failures());
+    let text = report.to_table();
+    assert!(text.contains("\na: the device went away, its load ended early\n"), "{text}");
+    assert!(!text.contains("b: the device"), "{text}");
+    let json = serde_json::to_value(&report).expect("JSON");
+    assert_eq!(json["devices"][0]["device_gone"], true, "{json}");
+    assert!(json["devices"][1].get("device_gone").is_none(), "{json}");
+}

@@ -34,7 +34,7 @@ struct State {
     unsure: HashSet<u64>,
     /// Nothing is asked of the plan until nothing is in flight.
     draining: bool,
-    /// A submission was refused: the rest of the plan would be, too.
+    /// A submission was refused, or the device is gone: the rest of the plan would fail, too.
     aborted: bool,
 }
 
@@ -135,7 +135,7 @@ impl State {
         if succeeded {
             self.lane.succeeded(io.op, done.latency_ticks);
         } else {
-            self.lane.failed(io.op, done.status);
+            self.aborted |= self.lane.failed(io.op, done.status);
         }
         match io.op {
             Op::Write if !succeeded => {

@@ -58,6 +58,9 @@ pub enum PerfError {
     /// The kernel gives no way to wait for signals or time.
     #[error("cannot wait for signals")]
     Wait(#[source] io::Error),
+    /// Interrupted while the devices were being made.
+    #[error("interrupted before the load began")]
+    Interrupted,
     /// Requests cannot be answered, or what they have made does not end in good order.
     #[error(transparent)]
     Management(Box<DaemonError>),
@@ -89,7 +92,7 @@ impl PerfError {
                 | CoreError::Runtime(RuntimeError::Cores(_) | RuntimeError::NoCores),
             ) => ExitCode::Config,
             Self::Core(_) | Self::Prepare { .. } | Self::Wait(_) => ExitCode::Resources,
-            Self::Abandoned => ExitCode::Failure,
+            Self::Interrupted | Self::Abandoned => ExitCode::Failure,
         }
     }
 }

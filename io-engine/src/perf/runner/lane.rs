@@ -112,10 +112,17 @@ impl Lane {
         self.stats.record(op, ticks);
     }
 
-    /// Counts an I/O that failed.
+    /// Counts an I/O that failed. Of a device that is gone every other one would fail as well, so
+    /// the job ends; returns whether it does.
     #[cold]
-    pub(super) fn failed(&mut self, op: Op, status: NvmeStatus) {
+    pub(super) fn failed(&mut self, op: Op, status: NvmeStatus) -> bool {
         self.stats.record_error(op, || format!("{}: {status}", op.name()));
+        let gone = status.with_do_not_retry(true) == NvmeStatus::INVALID_NAMESPACE;
+        if gone {
+            self.stats.device_gone = true;
+            self.left = 0;
+        }
+        gone
     }
 
     /// Counts a submission that was refused. It would be refused again, so the job ends.

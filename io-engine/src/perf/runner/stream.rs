@@ -119,7 +119,7 @@ impl<W: Workload> State<W> {
     #[cold]
     #[inline(never)]
     fn failed(&mut self, op: Op, tag: u64, status: NvmeStatus, buf: IoBuf) {
-        self.lane.failed(op, status);
+        let _ends = self.lane.failed(op, status);
         self.go_on(op, tag, buf);
     }
 }

@@ -29,6 +29,8 @@ enum Fault {
     Fail(u64),
     /// Does not accept an I/O of any kind.
     Refuse(u64),
+    /// The device is gone from this I/O on.
+    Vanish(u64),
 }
 
 struct Faulty {
@@ -104,6 +106,10 @@ impl BlockDeviceHandle for Faulty {
             Fault::Fail(at) if number == at => {
                 let fail = |done: &mut IoCompletion| done.status = NvmeStatus::WRITE_FAULT;
                 self.inner.submit(io, &changed(fail), tag)
+            }
+            Fault::Vanish(at) if number >= at => {
+                let gone = |done: &mut IoCompletion| done.status = NvmeStatus::INVALID_NAMESPACE;
+                self.inner.submit(io, &changed(gone), tag)
             }
             Fault::Refuse(at) if number >= at => {
                 Err(Box::new(Refused { status: NvmeStatus::NOT_READY, buf: io.buf }))
@@ -271,6 +277,7 @@ fn a_stop_waits_for_what_is_in_flight() {
 fn errors_are_counted_and_the_first_is_kept() {
     let (stats, _) = run_case(Case { fault: Fault::Fail(500), ..CASE });
     assert_eq!((ios_of(&stats, Op::Read), errors(&stats)), (999, 1));
+    assert!(!stats.device_gone, "one that fails otherwise goes on");
     let words = stats.first_error.expect("an I/O failed");
     assert!(words.starts_with("read: write fault"), "{words}");
 }
@@ -285,6 +292,21 @@ fn a_refused_submission_ends_the_job() {
             assert!((1..=u64::from(CASE.depth)).contains(&errors(&stats)), "{}", errors(&stats));
             let words = stats.first_error.expect("an I/O was refused");
             assert!(words.contains("not accepted, the job ended"), "{words}");
+        }
+    }
+}
+
+#[test]
+fn a_device_that_goes_ends_its_job() {
+    for pattern in [Pattern::RandRead, Pattern::RandRw, Pattern::Flush, Pattern::Verify] {
+        for at in [0, 3, 500] {
+            let (stats, _) = run_case(Case { pattern, fault: Fault::Vanish(at), ..CASE });
+            let succeeded: u64 = Op::ALL.iter().map(|op| ios_of(&stats, *op)).sum();
+            assert_eq!(succeeded, at, "{pattern}: {:?}", stats.first_error);
+            assert!((1..=u64::from(CASE.depth)).contains(&errors(&stats)), "{}", errors(&stats));
+            assert!(stats.device_gone, "{pattern}");
+            let words = stats.first_error.expect("an I/O failed");
+            assert!(words.contains("the device is gone"), "{words}");
         }
     }
 }

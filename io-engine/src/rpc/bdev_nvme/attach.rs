@@ -78,7 +78,7 @@ impl Local {
             Kind::Bool,
             "Whether shadow doorbells are used where a PCIe controller has them (ours).",
         )
-        .or_bool(false),
+        .or_bool(true),
         optional(
             "cmb_sqs",
             Kind::Bool,

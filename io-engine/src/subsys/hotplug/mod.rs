@@ -130,7 +130,11 @@ async fn run(
     let mut looked = Some(looked);
     loop {
         let Some(own) = context.upgrade() else { return };
-        look(&own, &facts).await;
+        // An attachment that is under way is given up.
+        tokio::select! {
+            _ = &mut stopped => return,
+            () = look(&own, &facts) => {}
+        }
         drop(own);
         if let Some(looked) = looked.take() {
             let _ = looked.send(());

@@ -24,8 +24,33 @@ pub(super) async fn start(
         .home
         .send(move |reactor| home::start(reactor, &task_shared, &task_controller, tell));
     sent.await.map_err(|_| NvmeError::NoReactor)?;
-    let outcome = told.await.map_err(|_| NvmeError::NoReactor)?;
+    let outcome = told.await;
+    controller.set_attached();
+    let outcome = outcome.map_err(|_| NvmeError::NoReactor)?;
     outcome.map_err(|why| NvmeError::Connect { trid: Box::new(controller.trid.clone()), why })
+}
+
+/// Detaches a controller whose attachment is given up before it has an outcome.
+struct Unfinished {
+    shared: Arc<Shared>,
+    controller: Option<Arc<Controller>>,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(controller) = self.controller.take() else { return };
+        let (shared, home) = (Arc::clone(&self.shared), controller.home.clone());
+        let sent = home.try_send(move |reactor| {
+            reactor.spawn("nvme attachment given up", async move {
+                shared.detach(&controller).await;
+            });
+        });
+        if sent.is_err() {
+            tracing::debug!(
+                "an NVMe controller that was being attached is left to its reactor's end"
+            );
+        }
+    }
 }
 
 impl NvmeDriver {
@@ -54,13 +79,14 @@ impl NvmeDriver {
             self.shared.add(&controller, (options.multipath, options.policy));
             controller
         };
-        match start(&self.shared, &controller).await {
-            Ok(names) => Ok(names),
-            Err(error) => {
-                self.shared.detach(&controller).await;
-                Err(error)
-            }
+        let shared = Arc::clone(&self.shared);
+        let mut unfinished = Unfinished { shared, controller: Some(Arc::clone(&controller)) };
+        let started = start(&self.shared, &controller).await;
+        if started.is_err() {
+            self.shared.detach(&controller).await;
         }
+        unfinished.controller = None;
+        started
     }
 
     /// The controllers of a name, or the one of a path.

@@ -6,7 +6,7 @@ use std::sync::Arc;
     reason = "attaching, connecting and listing are control plane"
 )]
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::api::{ControllerState, PathInfo};
 use crate::env::cpu::CoreId;
@@ -27,6 +27,8 @@ pub(super) struct Controller {
     /// The reactor that has the admin queue.
     pub(super) home: ReactorHandle,
     state: AtomicU8,
+    /// Somebody waits for the outcome of its first connection.
+    attaching: AtomicBool,
     /// Counts associations: what began in an earlier one is void.
     association: AtomicU64,
     inner: Inner,
@@ -87,6 +89,7 @@ impl Controller {
             options: Arc::new(options.clone()),
             home,
             state: AtomicU8::new(ControllerState::Connecting as u8),
+            attaching: AtomicBool::new(true),
             association: AtomicU64::new(0),
             inner: Inner::default(),
         })
@@ -128,6 +131,16 @@ impl Controller {
     pub(super) fn set_state(&self, state: ControllerState) {
         let keep = |now: u8| (now != ControllerState::Deleting as u8).then_some(state as u8);
         let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, keep);
+    }
+
+    /// Whether somebody waits for the outcome of its first connection.
+    pub(super) fn is_attaching(&self) -> bool {
+        self.attaching.load(Ordering::Acquire)
+    }
+
+    /// The first connection has an outcome.
+    pub(super) fn set_attached(&self) {
+        self.attaching.store(false, Ordering::Release);
     }
 
     /// The number of the present association.

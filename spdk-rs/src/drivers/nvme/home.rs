@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::channel::oneshot;
 use futures::future::{Either, join_all, select};
 
+pub(super) use self::asks::{abort, report, rescan, reset, stop, tell};
 use super::api::ControllerState;
 use super::controller::Controller;
 use super::core::{NvmeCore, on_all};
@@ -20,6 +21,8 @@ use crate::nvme::controller::logs::AnaStates;
 use crate::nvme::controller::reconnect::{Attempt, io_fails, next_attempt};
 use crate::nvme::controller::signal::{Events, Signal};
 use crate::reactor::{Reactor, sleep};
+
+mod asks;
 
 /// How long commands may take to end when a controller is detached.
 const GRACE: Duration = Duration::from_secs(1);
@@ -70,103 +73,6 @@ pub(super) fn start(
     reactor.spawn("nvme controller", async move { home.run(first).await });
 }
 
-/// Raises events of a controller's present association, from any reactor.
-pub(super) fn tell(reactor: &Rc<Reactor>, controller: &Arc<Controller>, events: Events) {
-    let (id, home, association) =
-        (controller.id, controller.home.clone(), controller.association());
-    reactor.spawn("nvme message", async move {
-        // A reactor that has ended has no controllers.
-        let _ = home
-            .send(move |reactor| {
-                if let Some(home) = NvmeCore::of(reactor).home(id)
-                    && home.controller.association() == association
-                {
-                    home.signal.raise(events);
-                }
-            })
-            .await;
-    });
-}
-
-/// Tells the listeners of a controller's namespaces, from any reactor.
-pub(super) fn report(reactor: &Rc<Reactor>, controller: &Arc<Controller>, event: DeviceEvent) {
-    let (id, home) = (controller.id, controller.home.clone());
-    reactor.spawn("nvme report", async move {
-        let told = home.send(move |reactor| {
-            if let Some(home) = NvmeCore::of(reactor).home(id) {
-                home.shared.tell(&home.controller, |_, _| event.clone());
-            }
-        });
-        // A reactor that has ended has no controllers.
-        let _ = told.await;
-    });
-}
-
-/// Asks for the abort of a command, from any reactor.
-pub(super) fn abort(reactor: &Rc<Reactor>, controller: &Arc<Controller>, qid: u16, cid: u16) {
-    let (id, home) = (controller.id, controller.home.clone());
-    reactor.spawn("nvme abort", async move {
-        let asked = home.spawn(move |reactor| async move {
-            let Some(home) = NvmeCore::of(&reactor).home(id) else { return };
-            let Some(link) = home.link() else { return };
-            let done = link.abort(qid, cid).await;
-            tracing::info!(qid, cid, ?done, "abort of an NVMe command");
-            let outcome = match done {
-                Ok(true) => "aborted",
-                Ok(false) => "not aborted",
-                Err(_) => "failed",
-            };
-            let event = DeviceEvent::CommandAbort { qid, cid, outcome };
-            home.shared.tell(&home.controller, |_, _| event.clone());
-        });
-        let _ = asked.await;
-    });
-}
-
-/// Resets a controller and waits until it is connected again.
-pub(super) async fn reset(controller: &Controller) -> Result<(), String> {
-    let id = controller.id;
-    let (tell, told) = oneshot::channel();
-    let sent = controller.home.send(move |reactor| {
-        if let Some(home) = NvmeCore::of(reactor).home(id) {
-            home.resets.borrow_mut().push(tell);
-            home.signal.raise(Events::RESET);
-        }
-    });
-    sent.await.map_err(|gone| gone.to_string())?;
-    told.await.unwrap_or_else(|_| Err("the controller was detached".to_owned()))
-}
-
-/// Has a controller's namespaces looked at anew, and waits until their devices are in line.
-pub(super) async fn rescan(controller: &Controller) -> Result<(), String> {
-    let id = controller.id;
-    let (tell, told) = oneshot::channel();
-    let sent = controller.home.send(move |reactor| {
-        if let Some(home) = NvmeCore::of(reactor).home(id) {
-            home.rescans.borrow_mut().push(tell);
-            home.signal.raise(Events::NAMESPACES);
-        }
-    });
-    sent.await.map_err(|gone| gone.to_string())?;
-    told.await.unwrap_or_else(|_| Err("the controller was reset or detached".to_owned()))
-}
-
-/// Ends a controller's task and waits for its end.
-pub(super) async fn stop(controller: &Controller) {
-    let id = controller.id;
-    controller.set_state(ControllerState::Deleting);
-    let (tell, told) = oneshot::channel();
-    let sent = controller.home.send(move |reactor| {
-        if let Some(home) = NvmeCore::of(reactor).home(id) {
-            home.stops.borrow_mut().push(tell);
-            home.signal.raise(Events::STOP);
-        }
-    });
-    if sent.await.is_ok() {
-        let _ = told.await;
-    }
-}
-
 impl Home {
     pub(super) fn controller(&self) -> &Arc<Controller> {
         &self.controller
@@ -205,7 +111,11 @@ impl Home {
                         self.tear_down(&link).await;
                         break;
                     }
-                    sleep(CHANGE_LOOK).await;
+                    let pause = async {
+                        sleep(CHANGE_LOOK).await;
+                        Ok(())
+                    };
+                    let _ = self.unless_stopped(pause).await;
                 }
             }
             self.tear_down(&link).await;
@@ -398,9 +308,25 @@ impl Home {
             self.shared.discovery_changed(&self.controller);
             return Ok(Ok(Vec::new()));
         }
-        let namespaces = link.namespaces().await?;
-        let states = self.ana_states(link).await?;
+        let asked =
+            async { Ok::<_, LinkError>((link.namespaces().await?, self.ana_states(link).await?)) };
+        let (namespaces, states) = self.unless_stopped(asked).await?;
         Ok(self.shared.update(&self.reactor, &self.controller, &namespaces, &states).await)
+    }
+
+    /// What a controller is asked, unless it is to be detached meanwhile: it may never answer.
+    async fn unless_stopped<T>(
+        &self,
+        asked: impl Future<Output = Result<T, LinkError>>,
+    ) -> Result<T, LinkError> {
+        let stopped = self.signal.wait(Events::STOP);
+        match select(Box::pin(asked), Box::pin(stopped)).await {
+            Either::Left((answered, _)) => answered,
+            Either::Right(_) => {
+                self.signal.raise(Events::STOP);
+                Err(LinkError::Closed { what: "detaching" })
+            }
+        }
     }
 
     async fn ana_states(&self, link: &Rc<Link>) -> Result<AnaStates, LinkError> {
@@ -462,7 +388,7 @@ impl Home {
     }
 
     async fn read_ana(&self, link: &Rc<Link>) {
-        match self.ana_states(link).await {
+        match self.unless_stopped(self.ana_states(link)).await {
             Ok(states) => {
                 self.shared.set_states(&self.controller, &states).await;
                 if states.is_changing() {

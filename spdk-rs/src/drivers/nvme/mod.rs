@@ -85,7 +85,7 @@ impl NvmeDriver {
     }
 
     /// Attaches a controller, or a further path of one, and returns the names of the block devices
-    /// that it leads to.
+    /// that it leads to. Dropped before it has an outcome, the controller is detached.
     ///
     /// # Errors
     /// [`NvmeError`]; then nothing was attached.
@@ -105,8 +105,19 @@ impl NvmeDriver {
     /// # Errors
     /// [`NvmeError::NotFound`], [`NvmeError::NoPath`].
     pub async fn detach(&self, name: &str, path: Option<&TransportId>) -> Result<(), NvmeError> {
+        // Whoever attaches has the turn, and may wait for ever.
+        let mut given_up = false;
+        for controller in self.find(name, path)?.into_iter().filter(|c| c.is_attaching()) {
+            home::stop(&controller).await;
+            given_up = true;
+        }
         let _turn = self.turn.lock().await;
-        for controller in self.find(name, path)? {
+        let found = match self.find(name, path) {
+            // What was given up is gone already.
+            Err(NvmeError::NotFound { .. } | NvmeError::NoPath { .. }) if given_up => Vec::new(),
+            found => found?,
+        };
+        for controller in found {
             self.shared.detach(&controller).await;
         }
         Ok(())

@@ -102,7 +102,7 @@ impl ControllerOptions {
             reconnect_delay_sec: 0,
             fast_io_fail_timeout_sec: 0,
             allow_noiommu: false,
-            shadow_doorbells: false,
+            shadow_doorbells: true,
             cmb_sqs: false,
             sgl: true,
         }

@@ -35,18 +35,20 @@ fn within(dma: &DmaMap, iova: u64, len: usize, what: &str) {
     );
 }
 
-/// The part of a command's list that it names.
-fn list(iova: u64, len: usize, dma: &DmaMap, slot: ListSlot) -> Vec<u8> {
+/// The part of a command's list that it names, at the front of a page.
+fn list(iova: u64, len: usize, dma: &DmaMap, slot: ListSlot) -> [u8; PAGE] {
     within(dma, iova, len, "the list");
     let offset = iova.wrapping_sub(slot.iova);
-    let fits = |offset: &usize| offset.checked_add(len).is_some_and(|end| end <= slot.bytes);
+    let fits =
+        |offset: &usize| offset.checked_add(len).is_some_and(|end| end <= slot.bytes.min(PAGE));
     let inside = usize::try_from(offset).ok().filter(fits);
     let Some(offset) = inside else {
         panic!("the list of {len} bytes at {iova:#x} is not the command's own");
     };
-    let mut bytes = vec![0; len];
+    let mut bytes = [0; PAGE];
     let from = slot.at.wrapping_add(offset);
-    // SAFETY: the range is inside the slot, whose memory belongs to the command.
+    // SAFETY: the range is inside the slot, whose memory belongs to the command, and no longer than
+    // a page.
     unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), len) };
     bytes
 }
@@ -66,7 +68,7 @@ fn check_pages(sqe: &Sqe, bytes: usize, dma: &DmaMap, slot: ListSlot) {
         0 => {}
         1 => within(dma, second, left, "PRP entry 2"),
         pages => {
-            for entry in list(second, pages * 8, dma, slot).chunks(8) {
+            for entry in list(second, pages * 8, dma, slot)[..pages * 8].chunks(8) {
                 within(dma, word(entry), left.min(PAGE), "an entry of the PRP list");
                 left -= left.min(PAGE);
             }
@@ -81,7 +83,7 @@ fn check_sgl(pointer: &SglDescriptor, bytes: usize, dma: &DmaMap, slot: ListSlot
         SGL_LAST_SEGMENT => {
             let segment = list(pointer.address.get(), len(pointer), dma, slot);
             let mut all = 0;
-            for entry in segment.chunks(16) {
+            for entry in segment[..len(pointer)].chunks(16) {
                 let Ok(one) = SglDescriptor::read_from_bytes(entry) else { continue };
                 within(dma, one.address.get(), len(&one), "a descriptor of the SGL");
                 all += len(&one);

@@ -11,6 +11,7 @@ use super::controller::PcieController;
 use super::core::PcieCore;
 use super::data::{SglSupport, prp};
 use super::pair::{PairOptions, PciePair};
+use super::stall;
 use crate::nvme::controller::link::LinkInfo;
 use crate::nvme::controller::queue::{QueueListener, QueuePair};
 use crate::nvme::controller::{ControllerOptions, LinkError};
@@ -128,6 +129,7 @@ pub(crate) async fn connect_io(
     controller.queue_command(make_sq, "create I/O submission queue").await?;
     guard.keep();
     PcieCore::of(reactor).add(&pair);
+    stall::watch(reactor, &pair);
     Ok(pair)
 }
 

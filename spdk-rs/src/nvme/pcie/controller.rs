@@ -13,7 +13,7 @@ use spdk_rs_sys::pci::PciAddress;
 
 use super::cmb::{ControllerMemory, SqRoom};
 use super::core::PcieCore;
-use super::function::{self, Function};
+use super::function::{self, Function, OpenError};
 use super::shadow::{Bell, Shadows};
 use crate::env::Memory;
 use crate::nvme::controller::LinkError;
@@ -25,8 +25,11 @@ use crate::reactor::{Offload, Reactor, ReactorHandle, sleep};
 const DOORBELLS: usize = 0x1000;
 /// Time between two looks at a status that is waited for.
 const LOOK: Duration = Duration::from_millis(2);
-/// How long an earlier association of the same controller may take to end.
+/// How long an earlier association of the same controller may take to end, and how long the kernel
+/// may be at its function.
 const CLAIM_LIMIT: Duration = Duration::from_secs(10);
+/// Time between two attempts to open a function that the kernel is at.
+const OPEN_AGAIN: Duration = Duration::from_millis(200);
 /// How long commands that make and delete queues may take.
 const QUEUE_LIMIT: Duration = Duration::from_secs(5);
 /// What a register reads as when the controller is gone.
@@ -107,14 +110,7 @@ impl PcieController {
     ) -> Result<Arc<Self>, LinkError> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let claim = claim(reactor, address).await?;
-        let memory = reactor.memory().clone();
-        let opening = reactor.offload().call(move || {
-            let function = function::open(address, &memory, allow_no_iommu)?;
-            function.set_bus_master(false).map_err(|why| not_heeded(address, &why))?;
-            Ok::<_, LinkError>(function)
-        });
-        let gone = || LinkError::Device { why: format!("{address}: it could not be opened") };
-        let function = opening.await.map_err(|_| gone())??;
+        let function = open_function(reactor, address, allow_no_iommu).await?;
         let registers = function.registers();
         let (cap, vs) = (registers.read64(at(offset::CAP)), registers.read32(at(offset::VS)));
         let controller = Arc::new(Self {
@@ -245,6 +241,8 @@ impl PcieController {
             None
         } else if status.0 == GONE {
             Some("the controller is gone")
+        } else if self.function().has_failed() {
+            Some("the bus reports an error that was not corrected (AER)")
         } else if status.cfs() {
             Some("the controller reports a fatal error (CSTS.CFS)")
         } else if !status.rdy() {
@@ -436,6 +434,30 @@ impl Drop for PcieController {
 /// A function whose right to transfer cannot be changed.
 fn not_heeded(address: PciAddress, why: &std::io::Error) -> LinkError {
     LinkError::Device { why: format!("{address}: its command register cannot be set: {why}") }
+}
+
+/// Opens a function that may not transfer yet; waits while the kernel is at it.
+async fn open_function(
+    reactor: &Rc<Reactor>,
+    address: PciAddress,
+    allow_no_iommu: bool,
+) -> Result<Box<dyn Function>, LinkError> {
+    let clock = reactor.clock();
+    let deadline = clock.ticks().saturating_add(clock.ticks_in(CLAIM_LIMIT));
+    loop {
+        let memory = reactor.memory().clone();
+        let opening = reactor.offload().call(move || {
+            let function = function::open(address, &memory, allow_no_iommu)?;
+            function.set_bus_master(false).map_err(|why| not_heeded(address, &why))?;
+            Ok::<_, OpenError>(function)
+        });
+        let gone = || LinkError::Device { why: format!("{address}: it could not be opened") };
+        match opening.await.map_err(|_| gone())? {
+            Ok(function) => return Ok(function),
+            Err(OpenError::Passing(_)) if clock.ticks() < deadline => sleep(OPEN_AGAIN).await,
+            Err(OpenError::Passing(error) | OpenError::Lasting(error)) => return Err(error),
+        }
+    }
 }
 
 /// Waits until nobody else has a controller.

@@ -79,7 +79,8 @@ pub(super) struct ListSlot {
 }
 
 impl ListSlot {
-    fn put(self, index: usize, entry: u64) {
+    /// Writes an entry of 8 bytes.
+    pub(super) fn put(self, index: usize, entry: u64) {
         debug_assert!(index < self.bytes / 8);
         #[expect(clippy::cast_ptr_alignment, reason = "a list starts at a multiple of 256")]
         let place = self.at.cast::<u64>().wrapping_add(index);

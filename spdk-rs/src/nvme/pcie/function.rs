@@ -97,6 +97,10 @@ pub(super) trait Function: Send + Sync {
     /// Whether the kernel has asked for the function back since this was asked last: it is to be
     /// unplugged, or to go to another driver.
     fn is_wanted_back(&self) -> bool;
+
+    /// Whether the kernel has told of an error of the bus since this was asked last: what the
+    /// function did or does is not to be relied on.
+    fn has_failed(&self) -> bool;
 }
 
 /// A function behind VFIO.
@@ -106,6 +110,7 @@ struct VfioFunction {
     dma: Arc<DmaMap>,
     event: Option<EventFd>,
     request: Option<EventFd>,
+    error: Option<EventFd>,
     /// The mapping ends after the device that uses it.
     _memory: Memory,
 }
@@ -140,8 +145,17 @@ impl Function for VfioFunction {
     }
 
     fn is_wanted_back(&self) -> bool {
-        self.request.as_ref().is_some_and(|event| matches!(event.drain(), Ok(1..)))
+        was_signalled(self.request.as_ref())
     }
+
+    fn has_failed(&self) -> bool {
+        was_signalled(self.error.as_ref())
+    }
+}
+
+/// Whether an event was signalled since it was asked last.
+fn was_signalled(event: Option<&EventFd>) -> bool {
+    event.is_some_and(|event| matches!(event.drain(), Ok(1..)))
 }
 
 /// An error with its causes, in words.
@@ -167,19 +181,36 @@ fn device_error(error: &dyn std::error::Error) -> LinkError {
     LinkError::Device { why: words(error) }
 }
 
+/// Why a function cannot be opened.
+pub(super) enum OpenError {
+    /// The kernel is at it: it may be so for some seconds.
+    Passing(LinkError),
+    /// It will be so the next time.
+    Lasting(LinkError),
+}
+
+impl From<LinkError> for OpenError {
+    fn from(error: LinkError) -> Self {
+        Self::Lasting(error)
+    }
+}
+
 /// Opens a function and lets it reach the engine's memory. Blocks: not for a reactor.
 pub(super) fn open(
     address: PciAddress,
     memory: &Memory,
     allow_no_iommu: bool,
-) -> Result<Box<dyn Function>, LinkError> {
+) -> Result<Box<dyn Function>, OpenError> {
     #[cfg(test)]
     if let Some(model) = super::model::find(address) {
         return Ok(model);
     }
     let group = VfioGroup::open(&Pci::system(), address, allow_no_iommu)
         .map_err(|error| group_error(&error))?;
-    let device = VfioDevice::open(&group, address).map_err(|error| device_error(&error))?;
+    let device = VfioDevice::open(&group, address).map_err(|error| {
+        let kind = if error.is_passing() { OpenError::Passing } else { OpenError::Lasting };
+        kind(device_error(&error))
+    })?;
     let dma = if group.is_no_iommu() {
         tracing::warn!(%address, "no IOMMU: this device can read and write all memory");
         let map = memory.iova_map(IovaMode::Pa).map_err(|error| device_error(&error))?;
@@ -194,8 +225,10 @@ pub(super) fn open(
         DmaMap::Linear { start: start.addr(), len, delta }
     };
     let registers = Arc::new(device.map_bar(0).map_err(|error| device_error(&error))?);
-    let (event, request, dma) = (admin_event(&device), request_event(&device), Arc::new(dma));
-    let function = VfioFunction { device, registers, dma, event, request, _memory: memory.clone() };
+    let (event, dma) = (admin_event(&device), Arc::new(dma));
+    let (request, error) = (request_event(&device), error_event(&device));
+    let _memory = memory.clone();
+    let function = VfioFunction { device, registers, dma, event, request, error, _memory };
     Ok(Box::new(function))
 }
 
@@ -224,6 +257,20 @@ fn request_event(device: &VfioDevice) -> Option<EventFd> {
         Ok(()) => Some(event),
         Err(error) => {
             tracing::info!(address = %device.address(), %error, "not told when it is to go");
+            None
+        }
+    }
+}
+
+/// What the kernel signals at an error of the bus; without it such an error is found by what it does
+/// to the controller.
+fn error_event(device: &VfioDevice) -> Option<EventFd> {
+    use std::os::fd::AsFd as _;
+    let event = EventFd::new().ok()?;
+    match device.set_error_event(event.as_fd()) {
+        Ok(()) => Some(event),
+        Err(error) => {
+            tracing::debug!(address = %device.address(), %error, "not told of errors of the bus");
             None
         }
     }

@@ -13,7 +13,8 @@
 //!   thing that is wrong ends the queue, and the controller is reset;
 //! * data outside the memory that the controller may reach, or that no PRP or SGL can describe, are
 //!   copied; they never make an address that was not mapped;
-//! * sending and completing a command allocates nothing, unless its data have to be copied.
+//! * sending and completing a command allocates nothing: memory for copies is there from the
+//!   beginning, and a command that finds too little of it waits.
 //!
 //! The registers are a window of memory ([`spdk_rs_sys::mmio::Mmio`]) and all else that the code
 //! needs of a PCI function is behind the trait `Function`, so a controller that is a program runs
@@ -36,6 +37,8 @@ mod pair;
 mod quiesce;
 mod rings;
 mod shadow;
+mod staging;
+mod stall;
 
 pub(crate) use connect::{connect_admin, connect_io};
 pub(crate) use controller::PcieController;

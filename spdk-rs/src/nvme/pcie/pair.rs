@@ -10,6 +10,7 @@ use super::controller::PcieController;
 use super::data::{self, ListSlot, PAGE, SglSupport, Unfit};
 use super::function::DmaMap;
 use super::rings::{Rings, shared_memory};
+use super::staging::{Staging, copy_out};
 use crate::NvmeStatus;
 use crate::env::iovec::total_len;
 use crate::env::{DmaBuf, IoVec};
@@ -44,7 +45,7 @@ pub(super) struct PciePair {
     dma: Arc<DmaMap>,
     transfer_max: u64,
     sgl: SglSupport,
-    inner: RefCell<Inner>,
+    pub(super) inner: RefCell<Inner>,
     pub(super) open: Cell<bool>,
     /// Commands that were never sent, with how they end.
     unsent: RefCell<Vec<(Entry, NvmeStatus)>>,
@@ -57,14 +58,16 @@ pub(super) struct PciePair {
     pub(super) why: RefCell<String>,
 }
 
-struct Inner {
-    rings: Rings,
-    commands: CommandTable<Entry>,
+pub(super) struct Inner {
+    pub(super) rings: Rings,
+    pub(super) commands: CommandTable<Entry>,
     /// A list per command, by the index in its identifier.
     lists: DmaBuf,
     lists_iova: u64,
     list_bytes: usize,
     index_mask: u16,
+    /// Copies of what the controller cannot have where it is.
+    staging: Staging,
 }
 
 /// A command that has not ended.
@@ -73,23 +76,26 @@ pub(super) struct Entry {
     tag: u64,
     /// Tick of the reactor's clock.
     submitted: u64,
-    /// What has to be done at its end; nothing with most commands.
-    special: Option<Box<Special>>,
+    special: Special,
 }
 
-/// What makes a command's end special.
+/// What has to be done at the end of a command.
+#[derive(Clone, Copy)]
 enum Special {
-    /// Its data were copied.
-    Copied(Copied),
+    /// Nothing, as with most.
+    Nothing,
+    /// Its data were copied: the index of the command.
+    Copied(u16),
     /// It waits for an event, for as long as the association lasts.
     Lasting,
 }
 
-/// Data that were copied because the controller could not have them where they are.
-struct Copied {
-    buf: DmaBuf,
-    /// Where what the controller wrote goes; nowhere for data that were sent.
-    back: CommandData,
+/// Why a command is not sent.
+enum Unsent {
+    /// There are too few pages for a copy of its data now.
+    Full,
+    /// It never can be.
+    Refused(NvmeStatus),
 }
 
 impl Inner {
@@ -121,6 +127,9 @@ impl PciePair {
         // The table has its index in as many low bits of an identifier.
         let index_bits = u16::BITS - (entries - 2).leading_zeros();
         let index_mask = u16::try_from((1_u32 << index_bits) - 1).unwrap_or(u16::MAX);
+        let transfer_max = usize::try_from(options.transfer_max.min(data::TRANSFER_MAX));
+        let queue = (options.qid, usize::from(entries));
+        let staging = Staging::new(memory, controller, queue, transfer_max.unwrap_or(PAGE))?;
         let commands = CommandTable::new(entries - 1);
         Ok(Rc::new_cyclic(|own| Self {
             own: Weak::clone(own),
@@ -137,6 +146,7 @@ impl PciePair {
                 lists_iova,
                 list_bytes,
                 index_mask,
+                staging,
             }),
             open: Cell::new(true),
             unsent: RefCell::default(),
@@ -238,7 +248,7 @@ impl PciePair {
 
     #[inline(always)]
     fn end(&self, entry: Entry, end: &CommandEnd) {
-        if entry.special.is_some() {
+        if !matches!(entry.special, Special::Nothing) {
             self.end_special(entry, end);
         } else {
             entry.owner.command_done(entry.tag, end);
@@ -247,12 +257,12 @@ impl PciePair {
 
     #[cold]
     fn end_special(&self, entry: Entry, end: &CommandEnd) {
-        match entry.special.as_deref() {
-            Some(Special::Lasting) => self.lasting.set(self.lasting.get() - 1),
-            Some(Special::Copied(copied)) if end.status.is_success() => {
-                copy_in(copied.buf.as_slice(), pieces(&copied.back));
+        match entry.special {
+            Special::Nothing => {}
+            Special::Lasting => self.lasting.set(self.lasting.get() - 1),
+            Special::Copied(index) => {
+                self.inner.borrow_mut().staging.give_back(index, end.status.is_success());
             }
-            _ => {}
         }
         entry.owner.command_done(entry.tag, end);
     }
@@ -282,15 +292,16 @@ impl PciePair {
     #[cold]
     fn copy(
         &self,
+        inner: &mut Inner,
         sqe: &mut Sqe,
         command: &CommandData,
-        slot: ListSlot,
-    ) -> Result<Option<Box<Special>>, NvmeStatus> {
+    ) -> Result<Special, Unsent> {
+        let (slot, index) = (inner.slot(sqe.cid.get()), sqe.cid.get() & inner.index_mask);
         let table = pieces(command);
         let bytes = total_len(table);
         let sent = sqe.direction() == DataDirection::HostToController;
-        if bytes as u64 > self.transfer_max {
-            return Err(NvmeStatus::INVALID_FIELD);
+        if bytes as u64 > self.transfer_max.min(data::TRANSFER_MAX) {
+            return Err(Unsent::Refused(NvmeStatus::INVALID_FIELD));
         }
         if sent && bytes <= slot.bytes {
             // SAFETY: the slot's memory belongs to the command, which was not sent yet.
@@ -298,70 +309,76 @@ impl PciePair {
             copy_out(table, place);
             // It does not cross a page.
             sqe.dptr = data::prp(slot.iova, 0);
-            return Ok(None);
+            return Ok(Special::Nothing);
         }
-        let mut buf = self.reactor.memory().alloc(bytes).map_err(|_| NvmeStatus::NOT_READY)?;
-        if sent {
-            copy_out(table, buf.as_mut_slice());
-        } else {
-            // What a short answer leaves is nobody else's.
-            buf.fill(0);
-        }
-        let described = data::point_one(sqe, &buf.io_vec(), &self.dma, slot);
-        described.map_err(|_| NvmeStatus::INVALID_FIELD)?;
         let back = if sent { CommandData::None } else { *command };
-        Ok(Some(Box::new(Special::Copied(Copied { buf, back }))))
+        if !inner.staging.take(index, bytes, back) {
+            return Err(Unsent::Full);
+        }
+        if sent {
+            inner.staging.copy_out(index, table);
+        } else {
+            inner.staging.clear(index);
+        }
+        inner.staging.describe(index, sqe, slot);
+        Ok(Special::Copied(index))
     }
 
     /// Data that have to be described with more than two PRP entries, or copied.
     #[inline(never)]
     fn describe(
         &self,
+        inner: &mut Inner,
         sqe: &mut Sqe,
         command: &CommandData,
-        slot: ListSlot,
-    ) -> Result<Option<Box<Special>>, NvmeStatus> {
-        let dma = &*self.dma;
+    ) -> Result<Special, Unsent> {
+        let (dma, slot) = (&*self.dma, inner.slot(sqe.cid.get()));
         let fits = match command {
             CommandData::Many { .. } => data::point_many(sqe, pieces(command), dma, slot, self.sgl),
             CommandData::One(piece) => data::point_one(sqe, piece, dma, slot),
             CommandData::None => Ok(()),
         };
         match fits {
-            Ok(()) => Ok(None),
-            Err(Unfit::Copy) => self.copy(sqe, command, slot),
-            Err(Unfit::TooLong) => Err(NvmeStatus::INVALID_FIELD),
+            Ok(()) => Ok(Special::Nothing),
+            Err(Unfit::Copy) => self.copy(inner, sqe, command),
+            Err(Unfit::TooLong) => Err(Unsent::Refused(NvmeStatus::INVALID_FIELD)),
         }
     }
 
     /// Whatever is not the rule: commands of the admin queue without data, and data that lie in
     /// more than two pages.
     #[inline(never)]
-    fn prepare(
-        &self,
-        inner: &mut Inner,
-        sqe: &mut Sqe,
-        data: &CommandData,
-    ) -> Result<(), NvmeStatus> {
+    fn prepare(&self, inner: &mut Inner, sqe: &mut Sqe, data: &CommandData) -> Result<(), Unsent> {
         let cid = sqe.cid.get();
         let lasts = self.qid == 0 && sqe.opcode == opcode::admin::ASYNC_EVENT_REQUEST;
         let special = if lasts {
             self.lasting.set(self.lasting.get() + 1);
-            Some(Box::new(Special::Lasting))
+            Special::Lasting
         } else {
-            self.describe(sqe, data, inner.slot(cid))?
+            self.describe(inner, sqe, data)?
         };
-        if let Some(entry) = inner.commands.get_mut(cid) {
+        if !matches!(special, Special::Nothing)
+            && let Some(entry) = inner.commands.get_mut(cid)
+        {
             entry.special = special;
         }
         Ok(())
     }
 
-    /// Ends a command that cannot be sent, at the next poll.
+    /// What becomes of a command that was not sent: its owner gets it back until there is room for
+    /// it, or it ends at the next poll.
     #[cold]
-    fn refuse(&self, cid: u16, status: NvmeStatus) {
-        if let Some(entry) = self.inner.borrow_mut().commands.remove(cid) {
-            self.unsent.borrow_mut().push((entry, status));
+    fn not_sent(&self, cid: u16, why: &Unsent) -> Result<(), Rc<dyn CommandOwner>> {
+        let Some(entry) = self.inner.borrow_mut().commands.remove(cid) else { return Ok(()) };
+        match *why {
+            Unsent::Full => {
+                self.room_wanted.set(true);
+                Err(entry.owner)
+            }
+            Unsent::Refused(status) => {
+                self.unsent.borrow_mut().push((entry, status));
+                Ok(())
+            }
         }
     }
 
@@ -384,7 +401,8 @@ impl QueuePair for PciePair {
         let inner = &mut *guard;
         let mut command = command;
         let submitted = self.reactor.now();
-        let entry = Entry { owner: command.owner, tag: command.tag, submitted, special: None };
+        let (owner, tag) = (command.owner, command.tag);
+        let entry = Entry { owner, tag, submitted, special: Special::Nothing };
         let cid = match inner.commands.insert(entry) {
             Ok(cid) => cid,
             Err(Entry { owner, .. }) => {
@@ -398,10 +416,10 @@ impl QueuePair for PciePair {
             CommandData::One(piece) => data::point_short(&mut command.sqe, piece, &self.dma),
             CommandData::Many { .. } => false,
         };
-        if !simple && let Err(status) = self.prepare(inner, &mut command.sqe, &command.data) {
+        if !simple && let Err(why) = self.prepare(inner, &mut command.sqe, &command.data) {
             drop(guard);
-            self.refuse(cid, status);
-            return Ok(());
+            let back = self.not_sent(cid, &why);
+            return back.map_err(|owner| Command { owner, ..command });
         }
         #[cfg(debug_assertions)]
         super::audit::check(
@@ -415,7 +433,11 @@ impl QueuePair for PciePair {
     }
 
     fn room(&self) -> usize {
-        if self.open.get() { self.inner.borrow().commands.room() } else { 0 }
+        if !self.open.get() {
+            return 0;
+        }
+        let inner = self.inner.borrow();
+        inner.commands.room().min(inner.staging.room())
     }
 
     fn outstanding(&self) -> usize {
@@ -432,7 +454,7 @@ impl QueuePair for PciePair {
     }
 
     fn overdue(&self, submitted_by: u64) -> Vec<(u16, u64)> {
-        let lasts = |entry: &Entry| matches!(entry.special.as_deref(), Some(Special::Lasting));
+        let lasts = |entry: &Entry| matches!(entry.special, Special::Lasting);
         let late = |entry: &Entry| entry.submitted <= submitted_by && !lasts(entry);
         let inner = self.inner.borrow();
         inner.commands.iter().filter(|(_, e)| late(e)).map(|(cid, e)| (cid, e.tag)).collect()
@@ -454,30 +476,12 @@ impl Drop for PciePair {
 }
 
 /// The pieces of a command's memory.
-fn pieces(data: &CommandData) -> &[IoVec] {
+pub(super) fn pieces(data: &CommandData) -> &[IoVec] {
     match data {
         CommandData::None => &[],
         CommandData::One(piece) => std::slice::from_ref(piece),
         // SAFETY: whoever submits a command promises that the table stays in place until the
         // command has ended, and the data live in its entry or in its submission until then.
         CommandData::Many { first, count } => unsafe { std::slice::from_raw_parts(*first, *count) },
-    }
-}
-
-fn copy_out(iovs: &[IoVec], mut to: &mut [u8]) {
-    for iov in iovs {
-        let (here, rest) = to.split_at_mut(iov.len().min(to.len()));
-        // SAFETY: the command owns the memory that its table names, and the copy is another one.
-        unsafe { std::ptr::copy_nonoverlapping(iov.base(), here.as_mut_ptr(), here.len()) };
-        to = rest;
-    }
-}
-
-fn copy_in(mut from: &[u8], iovs: &[IoVec]) {
-    for iov in iovs {
-        let (here, rest) = from.split_at(iov.len().min(from.len()));
-        // SAFETY: as in `copy_out`.
-        unsafe { std::ptr::copy_nonoverlapping(here.as_ptr(), iov.base(), here.len()) };
-        from = rest;
     }
 }

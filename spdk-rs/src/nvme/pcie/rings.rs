@@ -122,6 +122,22 @@ impl Rings {
         self.sq_bell.ring(before, self.tail);
     }
 
+    /// Whether the controller is told by shadows of doorbells.
+    pub(super) fn is_shadowed(&self) -> bool {
+        self.sq_bell.is_shadowed()
+    }
+
+    /// Tells by the doorbells what was told by their shadows.
+    pub(super) fn tell_again(&self) {
+        self.sq_bell.ring_anyway(self.told);
+        self.cq_bell.ring_anyway(self.taken);
+    }
+
+    /// How far both sides are: it changes with every command and completion.
+    pub(super) fn progress(&self) -> (u16, u16, u16) {
+        (self.told, self.head, self.phase)
+    }
+
     /// Whether the next completion is there.
     #[inline(always)]
     pub(super) fn is_ready(&self) -> bool {

@@ -69,15 +69,29 @@ struct Shadow {
 }
 
 impl Bell {
-    /// A doorbell at an offset in bytes from the first one. Beyond the page of the shadows it has
-    /// none.
+    /// The doorbell of a queue that the controller does not have yet, at an offset in bytes from the
+    /// first one. Its shadow begins at zero, as the queue does, whatever a queue of the same number
+    /// left there. Beyond the page of the shadows it has none.
     pub(super) fn new(register: Doorbell, offset: usize, shadows: Option<&Arc<Shadows>>) -> Self {
         let shadow = shadows.filter(|_| offset + 4 <= PAGE).map(|pages| Shadow {
             value: word(&pages.values, offset),
             event: word(&pages.events, offset),
             _pages: Arc::clone(pages),
         });
+        if let Some(shadow) = &shadow {
+            shadow.clear();
+        }
         Self { register, shadow }
+    }
+
+    /// Whether it has a shadow.
+    pub(super) fn is_shadowed(&self) -> bool {
+        self.shadow.is_some()
+    }
+
+    /// Tells the controller of a value by the register, whatever it asks for.
+    pub(super) fn ring_anyway(&self, now: u16) {
+        self.register.ring(now.into());
     }
 
     /// Tells the controller of a new value, by the register if that is needed.
@@ -95,6 +109,15 @@ impl Bell {
 }
 
 impl Shadow {
+    /// Begins anew: nothing was told, and the first value is asked for.
+    fn clear(&self) {
+        for word in [self.value, self.event] {
+            // SAFETY: the word lies in a page that is kept, and everybody accesses it atomically.
+            let word = unsafe { &*word };
+            word.store(0, Ordering::Release);
+        }
+    }
+
     /// Writes a value; whether the controller asks for its doorbell.
     #[inline]
     fn tell(&self, before: u16, now: u16) -> bool {

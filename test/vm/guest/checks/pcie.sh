@@ -194,6 +194,26 @@ doorbells() {
     perf "pcie:///$PLAIN/1?io_queue_size=3&shadow_doorbells=true" -q 8 -o 4k -n 500
 }
 
+# Linux and the engine use a controller by turns, and a queue of the engine's comes and goes while the shadows stay.
+shadows_last() {
+    local round
+    for round in 1 2 3; do
+        kernel_disk "$PLAIN"
+        sum "$disk" >/dev/null
+        "$IO_ENGINE" pci bind "$PLAIN"
+        says 'shadow doorbells' "pcie:///$PLAIN/1" -q 32 -o 4k -n 200
+    done
+    daemon_start
+    rpc bdev_nvme_attach_controller "{\"name\": \"d\", \"trtype\": \"PCIe\", \"traddr\": \"$PLAIN\"}"
+    has_line 'shadow doorbells are used' <"$WORK/daemon.log"
+    rpc pool_create '{"name": "p", "disk": "bdev:///dn1"}'
+    for round in 1 2 3; do
+        rpc pool_export '{"name": "p"}'
+        rpc pool_import '{"disk": "bdev:///dn1"}'
+    done
+    export_end
+}
+
 controller_memory() {
     local depth
     for depth in 1 32; do
@@ -308,26 +328,42 @@ unplug() {
 unplugged_under_load() {
     plug
     perf "pcie:///$HOT/1" -q 8 -o 4k -n 100
-    "$IO_ENGINE" perf "pcie:///$HOT/1" --no-huge -s 64 -w randwrite -q 32 -t 20 >"$WORK/load.log" 2>&1 &
+    "$IO_ENGINE" perf "pcie:///$HOT/1" --no-huge -s 64 -w randwrite -q 32 -t 3600 >"$WORK/load.log" 2>&1 &
     local pid=$! status=0
     sleep 3
     kill -0 "$pid"
     unplug
-    # The device is gone for the kernel: whoever held it has closed it. The load goes on to fail until its time is over.
-    kill -0 "$pid"
+    # The device is gone for the kernel: whoever held it has closed it. The load ends long before its time is over.
     wait "$pid" || status=$?
     grep -v 'a turn took too long' "$WORK/load.log"
-    ((status != 0)) || fail 'the load did not notice'
+    equal "$status" 1 'the status of the load'
+    grep -q 'the device went away, its load ended early' "$WORK/load.log"
     grep -q 'the kernel wants the PCI function back' "$WORK/load.log"
     grep -q 'first: write: the device is gone' "$WORK/load.log"
+}
+
+# An error on the way to a drive, as the root port reports it: the controller is reset, and the load goes on.
+bus_errors() {
+    plug
+    "$IO_ENGINE" perf "pcie:///$HOT/1" --no-huge -s 64 -w verify -q 8 -o 4k -t 10 -L info >"$WORK/load.log" 2>&1 &
+    local pid=$! status=0
+    poll 20 grep -q 'the load runs' "$WORK/load.log"
+    monitor human-monitor-command '{"command-line": "pcie_aer_inject_error port1 COMP_TIME"}' | tee "$WORK/injected"
+    grep -q 'OK id: port1' "$WORK/injected"
+    wait "$pid" || status=$?
+    grep -v 'a turn took too long' "$WORK/load.log"
+    grep -q 'the bus reports an error that was not corrected' "$WORK/load.log"
+    equal "$status" 0 'the status of the load'
+    unplug
 }
 
 RPC=$WORK/pcie.sock
 
 rpc() { "$IO_ENGINE" rpc -r "$RPC" "$@"; }
 
+# daemon_start [OPTION…]
 daemon_start() {
-    setsid "$IO_ENGINE" -r "$RPC" --no-huge -s 64 -A "$HOT" >"$WORK/daemon.log" 2>&1 </dev/null &
+    setsid "$IO_ENGINE" -r "$RPC" --no-huge -s 64 "$@" >"$WORK/daemon.log" 2>&1 </dev/null &
     echo $! >"$EXPORT_PID"
     poll 30 rpc spdk_get_version >/dev/null
 }
@@ -341,7 +377,7 @@ told() { rpc notify_get_notifications | has_line "\"$1\""; }
 # The daemon finds what is plugged in, serves it, survives that it is pulled out under load, and finds it again.
 hot_plug() {
     local round size load
-    daemon_start
+    daemon_start -A "$HOT"
     refused 'is not among those that are allowed' rpc bdev_nvme_attach_controller \
         "{\"name\": \"x\", \"trtype\": \"PCIe\", \"traddr\": \"$PLAIN\"}"
     rpc bdev_nvme_set_hotplug '{"enable": true}'
@@ -392,6 +428,7 @@ suite_checks() {
     check 'a queue of two entries' few_entries
     check 'flushes and FUA' flushes_and_fua
     check 'shadow doorbells on and off' doorbells
+    check 'shadow doorbells last' shadows_last
     check 'submission queues in the memory of the controller' controller_memory
     check 'what a controller tells of itself' told_of_itself
     check 'formats' formats
@@ -408,6 +445,7 @@ suite_checks() {
     check 'a controller whose process was killed' killed_and_used_again
     check 'flushes arrive at the drive' flushes_arrive
     CHECK_LIMIT=120
+    check 'an error of the bus under load' bus_errors
     check 'a drive is pulled out under load' unplugged_under_load
     check 'drives come and go under load' hot_plug
     CHECK_LIMIT=60

@@ -1,13 +1,16 @@
 //! The driver against a target that does as it is told, rightly or wrongly.
 
+mod copies;
 mod count;
 mod events;
 mod faults;
 mod forward;
 mod inject;
+mod leaving;
 mod manage;
 mod paths;
 mod pcie;
+mod shadows;
 mod target;
 mod wrong_data;
 

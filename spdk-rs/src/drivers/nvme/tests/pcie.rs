@@ -18,12 +18,12 @@ pub(super) struct Drive {
     _poller: PollerHandle,
 }
 
-fn trid_of(model: &Model) -> TransportId {
+pub(super) fn trid_of(model: &Model) -> TransportId {
     TransportId::pcie(model.address)
 }
 
 /// Commands that take longer are aborted, then the controller is reset.
-fn impatient() -> AttachOptions {
+pub(super) fn impatient() -> AttachOptions {
     let mut options = options();
     options.multipath = MultipathMode::Disable;
     options.controller.timeout_us = 100_000;
@@ -44,7 +44,7 @@ impl Drive {
         self.host.open("pn1")
     }
 
-    fn refused(&self, options: AttachOptions) -> String {
+    pub(super) fn refused(&self, options: AttachOptions) -> String {
         self.host.try_attach("p", trid_of(&self.model), options).unwrap_err().to_string()
     }
 
@@ -272,68 +272,12 @@ fn a_controller_that_stays_gone_fails_its_io() {
 }
 
 /// What has happened to a device.
-fn events_of(host: &Host, name: &str) -> (Arc<BdevDesc>, Arc<Mutex<Vec<DeviceEvent>>>) {
+pub(super) fn events_of(host: &Host, name: &str) -> (Arc<BdevDesc>, Arc<Mutex<Vec<DeviceEvent>>>) {
     let heard: Arc<Mutex<Vec<DeviceEvent>>> = Arc::default();
     let bdev = host.registry.find(name).unwrap();
     let own = Arc::clone(&heard);
     let listener: EventListener = Arc::new(move |_, event| own.lock().unwrap().push(event.clone()));
     (BdevDesc::open(&bdev, OpenMode::Read, "listener", Some(listener)).unwrap(), heard)
-}
-
-#[test]
-fn a_controller_that_is_pulled_out_goes_with_its_devices() {
-    // However long one that fails would be tried again.
-    let drive = Drive::new(Shape::default());
-    let (host, handle) = (&drive.host, drive.attach(options()));
-    let (desc, heard) = events_of(host, "pn1");
-    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
-    drive.model.inject(Fault::PulledOut);
-    let writes: Vec<_> = (0..20).map(|i| handle.write(host.buf(1, i), i.into(), 1)).collect();
-    let done = host.reactor.block_on(futures::future::join_all(writes));
-    assert!(done.iter().all(|done| done.status == NvmeStatus::INVALID_NAMESPACE), "{done:?}");
-    host.until("the end of the device", || host.registry.all().is_empty());
-    drop((done, desc, handle));
-    host.until("the end of the controller", || host.driver.controllers(None).is_empty());
-    let unplugged = |event: &DeviceEvent| matches!(event, DeviceEvent::Unplugged { .. });
-    let heard = std::mem::take(&mut *heard.lock().unwrap());
-    assert_eq!(heard.iter().filter(|event| unplugged(event)).count(), 1, "{heard:?}");
-    assert!(heard.contains(&DeviceEvent::Removed), "{heard:?}");
-    let again = drive.refused(options());
-    assert!(again.contains("there is no such PCI function"), "{again}");
-    assert_eq!(drive.finish().enabled, 1, "nobody tried it again");
-}
-
-#[test]
-fn a_controller_that_the_kernel_wants_back_is_given_back_in_order() {
-    let drive = Drive::new(Shape::default());
-    let (host, handle) = (&drive.host, drive.attach(options()));
-    assert_eq!(host.write(&handle, 0, 8, 1), NvmeStatus::SUCCESS);
-    drive.model.ask_back();
-    host.until("the end of the device", || host.registry.all().is_empty());
-    assert!(!host.write(&handle, 0, 1, 2).is_success());
-    drop(handle);
-    host.until("the end of the controller", || host.driver.controllers(None).is_empty());
-    let seen = drive.model.seen();
-    assert_eq!((seen.shutdowns, seen.left), (1, 0), "queues go, then it is told");
-    // It was let go of: who comes next gets it.
-    let handle = drive.attach(options());
-    host.expect(&handle, 0, 8, 1);
-    drop(handle);
-    drive.finish();
-}
-
-#[test]
-fn a_controller_that_fails_and_is_not_found_again_goes() {
-    let drive = Drive::new(Shape::default());
-    let (host, handle) = (&drive.host, drive.attach(options()));
-    drive.model.inject(Fault::Fatal);
-    let write = handle.write(host.buf(1, 5), 9, 1);
-    host.until("the failure", || host.state() != ControllerState::Enabled);
-    drive.model.forget();
-    assert_eq!(host.reactor.block_on(write).status, NvmeStatus::INVALID_NAMESPACE);
-    drop(handle);
-    host.until("the end of the controller", || host.driver.controllers(None).is_empty());
-    drive.finish();
 }
 
 #[test]
@@ -458,7 +402,7 @@ fn events_are_heard() {
 }
 
 /// Reads and writes, some of them alone and some many at a time.
-fn mixed_load(host: &Host, handle: &IoHandle) {
+pub(super) fn mixed_load(host: &Host, handle: &IoHandle) {
     for round in 0..40_u8 {
         assert_eq!(host.write(handle, 0, 1, round), NvmeStatus::SUCCESS);
         host.expect(handle, 0, 1, round);
@@ -471,45 +415,6 @@ fn mixed_load(host: &Host, handle: &IoHandle) {
             host.reactor.block_on(sleep(Duration::from_millis(2)));
         }
     }
-}
-
-#[test]
-fn shadows_spare_doorbells_and_lose_no_command() {
-    let rung = |shadows: bool, wanted: bool, entries: u16| {
-        let drive = Drive::new(Shape { shadows, ..Shape::default() });
-        let mut options = options();
-        options.controller.shadow_doorbells = wanted;
-        options.controller.io_queue_size = entries;
-        let (host, handle) = (&drive.host, drive.attach(options));
-        mixed_load(host, &handle);
-        // After a reset the new association has shadows of its own.
-        let driver = Arc::clone(&host.driver);
-        host.reactor.block_on(async move { driver.reset("p", None).await }).unwrap();
-        mixed_load(host, &handle);
-        drop(handle);
-        let seen = drive.finish();
-        assert_eq!(seen.enabled, 2);
-        seen.doorbells
-    };
-    let (with, off, without) =
-        (rung(true, true, 128), rung(true, false, 128), rung(false, true, 128));
-    assert!(with < off / 4 && off.abs_diff(without) <= off / 10, "{with}, {off}, {without}");
-    // Rings that wrap at every turn.
-    rung(true, true, 3);
-}
-
-#[test]
-fn shadows_that_a_controller_refuses_are_not_used() {
-    let drive = Drive::new(Shape { shadows: true, ..Shape::default() });
-    let refusal = Fault::Fails(admin::DOORBELL_BUFFER_CONFIG, NvmeStatus::INTERNAL_ERROR);
-    drive.model.inject(refusal);
-    let mut options = options();
-    options.controller.shadow_doorbells = true;
-    let (host, handle) = (&drive.host, drive.attach(options));
-    mixed_load(host, &handle);
-    drop(handle);
-    assert!(drive.model.is_through());
-    drive.finish();
 }
 
 #[test]

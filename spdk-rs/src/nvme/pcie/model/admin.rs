@@ -23,6 +23,12 @@ impl Model {
         if Self::take(state, |f| *f == Fault::Deaf(opcode)).is_some() {
             return;
         }
+        let [what, ..] = sqe.cdw10.get().to_le_bytes();
+        let scan =
+            opcode == admin::IDENTIFY && ![cns::CONTROLLER, cns::CONTROLLER_CSI].contains(&what);
+        if scan && Self::take(state, |f| *f == Fault::DeafToScan).is_some() {
+            return;
+        }
         let failing = |f: &Fault| matches!(f, Fault::Fails(own, _) if *own == opcode);
         if let Some(Fault::Fails(_, status)) = Self::take(state, failing) {
             return self.complete(state, 0, cid, status, 0);

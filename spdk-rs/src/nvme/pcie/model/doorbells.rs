@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use super::{Model, State};
+use super::{Fault, Model, State};
 use crate::nvme::spec::register::offset;
 
 /// Steps without work after which it looks at the shadows no more until a doorbell is rung.
@@ -84,6 +84,9 @@ impl Model {
         if left != 0 {
             return tail;
         }
+        if Self::take(state, |fault| *fault == Fault::Oversleeps).is_some() {
+            return head;
+        }
         // It asks for the next doorbell, and looks once more: one may have been left out before.
         self.write(state, events + place, &head.to_le_bytes());
         let tail = look(self, state);
@@ -91,6 +94,11 @@ impl Model {
             state.bells.awake.insert(qid, AWAKE_STEPS);
         }
         tail
+    }
+
+    /// Whether it looks at a queue's shadow no more until a doorbell is rung.
+    pub(crate) fn sleeps(&self, qid: u16) -> bool {
+        self.lock().bells.awake.get(&qid) == Some(&0)
     }
 
     /// Shows its own memory. It is for the host to switch it on (CMBMSC).

@@ -19,6 +19,8 @@ impl Model {
                     | Fault::FatalAtStart
                     | Fault::StaysReady
                     | Fault::Deaf(_)
+                    | Fault::DeafToScan
+                    | Fault::Oversleeps
                     | Fault::Fails(..)
             )
         };

@@ -73,6 +73,10 @@ pub(crate) enum Fault {
     StaysReady,
     /// The next command of the admin queue with this opcode is not answered.
     Deaf(u8),
+    /// It stops looking at a shadow without asking for the doorbell.
+    Oversleeps,
+    /// The next question for namespaces is not answered.
+    DeafToScan,
     /// The next command of the admin queue with this opcode fails.
     Fails(u8, NvmeStatus),
 }
@@ -154,6 +158,7 @@ struct State {
     enabled: bool,
     bus_master: bool,
     wanted_back: bool,
+    bus_error: bool,
     dead: bool,
     stays_ready: bool,
     sqs: BTreeMap<u16, Sq>,
@@ -230,6 +235,10 @@ impl Function for Handle {
     fn is_wanted_back(&self) -> bool {
         std::mem::take(&mut self.0.lock().wanted_back)
     }
+
+    fn has_failed(&self) -> bool {
+        std::mem::take(&mut self.0.lock().bus_error)
+    }
 }
 
 impl Model {
@@ -257,7 +266,9 @@ impl Model {
         MODELS.lock().unwrap().insert(address, Arc::clone(&model));
         let stepped = Arc::clone(&model);
         let poller = reactor.register_poller("model", None, move || {
-            if stepped.step() { Progress::Busy } else { Progress::Idle }
+            // It is the other side: what it allocates is not the host's.
+            let busy = crate::allocations::uncounted(|| stepped.step());
+            if busy { Progress::Busy } else { Progress::Idle }
         });
         (model, poller)
     }
@@ -285,6 +296,11 @@ impl Model {
         self.lock().seen.commands.get(&opcode).copied().unwrap_or(0)
     }
 
+    /// Submission queues that it has, with the admin queue.
+    pub(crate) fn queues(&self) -> usize {
+        self.lock().sqs.len()
+    }
+
     /// Whether every fault has happened.
     pub(crate) fn is_through(&self) -> bool {
         self.lock().faults.is_empty()
@@ -303,6 +319,11 @@ impl Model {
     /// Asks for the function, as the kernel does when it is to be unplugged.
     pub(crate) fn ask_back(&self) {
         self.lock().wanted_back = true;
+    }
+
+    /// Tells of an error of the bus.
+    pub(crate) fn fail_bus(&self) {
+        self.lock().bus_error = true;
     }
 
     /// Takes it away.

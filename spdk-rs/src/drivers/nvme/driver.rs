@@ -223,7 +223,7 @@ impl Shared {
         if let Some(member) = known {
             let Some(first) = member.head.first() else { return Err("it is going".to_owned()) };
             let (old, new) = (&first.namespace, &path.namespace);
-            if old.ids == new.ids && old.block_len == new.block_len {
+            if old.ids == new.ids && old.block_len == new.block_len && old.zones == new.zones {
                 let num_blocks = new.num_blocks;
                 let _ = member.head.set_path(path);
                 self.refresh(&member.head).await;

@@ -10,6 +10,7 @@ mod paths;
 mod pcie;
 mod target;
 mod wrong_data;
+mod zones;
 
 use std::sync::Arc;
 use std::time::Duration;

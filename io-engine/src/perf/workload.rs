@@ -14,11 +14,15 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use self::zones::Places;
+
 pub use plan::{Step, VerifyPlan};
+pub use zones::{ZoneShape, ZoneStep, ZoneWriters};
 
 mod plan;
 #[cfg(test)]
 mod tests;
+mod zones;
 
 /// One operation on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -195,6 +199,9 @@ pub trait WorkloadVisitor {
 
     /// Runs a plan of writes and checks.
     fn verify(self, plan: VerifyPlan) -> Self::Output;
+
+    /// Runs writes to the zones of a zoned device.
+    fn zones(self, writers: ZoneWriters) -> Self::Output;
 }
 
 /// Everything that the sequence of one job (a device on a core) depends on.
@@ -218,6 +225,8 @@ pub struct Spec {
     pub cores: u32,
     /// Flush after so many writes, unmaps or writes of zeroes.
     pub flush_every: Option<u64>,
+    /// The zones of a zoned device.
+    pub zones: Option<ZoneShape>,
 }
 
 /// The device has less room than the job needs.
@@ -260,6 +269,11 @@ impl Spec {
         Ok(match self.pattern {
             Pattern::Read => visitor.stream(Stream(sequential, Only::<READ>)),
             Pattern::RandRead => visitor.stream(Stream(random(), Only::<READ>)),
+            Pattern::Write if let Some(shape) = self.zones => {
+                let zones = self.core_zones(&shape);
+                let every = self.flush_every;
+                visitor.zones(ZoneWriters::new(shape, self.blocks_per_io, zones, every))
+            }
             Pattern::Write => self.stream(visitor, Stream(sequential, Only::<WRITE>)),
             Pattern::RandWrite => self.stream(visitor, Stream(random(), Only::<WRITE>)),
             Pattern::Rw => self.stream(visitor, Stream(sequential, mix())),
@@ -268,7 +282,7 @@ impl Spec {
             Pattern::WriteZeroes => self.stream(visitor, Stream(sequential, Only::<WRITE_ZEROES>)),
             Pattern::Flush => visitor.stream(FlushOnly),
             Pattern::Verify => {
-                visitor.verify(VerifyPlan::new(first, end, self.blocks_per_io, self.flush_every))
+                visitor.verify(VerifyPlan::new(first, end, self.places(), self.flush_every))
             }
         })
     }
@@ -285,6 +299,15 @@ impl Spec {
     /// The range of this core in units of an I/O.
     fn slots(&self) -> Result<(u64, u64), TooSmall> {
         let Self { blocks_per_io, num_blocks, .. } = *self;
+        if let Some(shape) = self.written_zones() {
+            let (slots, needed) = (shape.slots_per_zone(blocks_per_io), u64::from(self.cores));
+            if slots == 0 || shape.zones < needed {
+                let slots = slots.saturating_mul(shape.zones).min(shape.zones);
+                return Err(TooSmall { num_blocks, blocks_per_io, slots, needed });
+            }
+            let (first, end) = self.core_zones(&shape);
+            return Ok((first * slots, end * slots));
+        }
         let slots = num_blocks.checked_div(blocks_per_io).unwrap_or(0);
         let needed = if self.pattern.is_split() { u64::from(self.cores.max(1)) } else { 1 };
         if slots < needed {
@@ -293,11 +316,40 @@ impl Spec {
         if !self.pattern.is_split() {
             return Ok((0, slots));
         }
+        Ok(self.share(slots))
+    }
+
+    /// This core's share of a number of things, from the first to the one behind the last.
+    fn share(&self, count: u64) -> (u64, u64) {
         // Quotient and remainder apart, so that nothing overflows: the first cores get one more.
-        let (each, extra) = (slots / needed, slots % needed);
+        let cores = u64::from(self.cores.max(1));
+        let (each, extra) = (count / cores, count % cores);
         let start = |core: u64| core * each + core.min(extra);
         let core = u64::from(self.core);
-        Ok((start(core), start(core + 1)))
+        (start(core), start(core + 1))
+    }
+
+    /// The zones, when they are written in order.
+    fn written_zones(&self) -> Option<ZoneShape> {
+        self.zones.filter(|_| matches!(self.pattern, Pattern::Write | Pattern::Verify))
+    }
+
+    /// The zones of this core.
+    fn core_zones(&self, shape: &ZoneShape) -> (u64, u64) {
+        self.share(shape.zones)
+    }
+
+    /// Where the I/Os of a plan are.
+    fn places(&self) -> Places {
+        let blocks_per_io = self.blocks_per_io;
+        match self.written_zones() {
+            None => Places::Dense { blocks_per_io },
+            Some(shape) => Places::Zoned {
+                blocks_per_io,
+                slots_per_zone: shape.slots_per_zone(blocks_per_io),
+                zone_blocks: shape.zone_blocks,
+            },
+        }
     }
 
     /// Hands a stream to `visitor`, with flushes in it when they were asked for.

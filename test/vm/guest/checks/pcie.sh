@@ -375,6 +375,22 @@ hot_plug() {
     export_end
 }
 
+zones_try() {
+    rpc_once() { :; }
+    local socket=$WORK/zns.sock
+    setsid "$IO_ENGINE" --no-huge -s 64 -r "$socket" >>"$WORK/export.log" 2>&1 </dev/null &
+    echo $! >"$EXPORT_PID"
+    poll 30 "$IO_ENGINE" rpc -r "$socket" spdk_get_version
+    "$IO_ENGINE" rpc -r "$socket" bdev_nvme_attach_controller "{\"name\": \"d\", \"trtype\": \"PCIe\", \"traddr\": \"$ODD\"}"
+    "$IO_ENGINE" rpc -r "$socket" bdev_get_bdevs
+    export_end
+    "$IO_ENGINE" perf "pcie:///$ODD/2" --no-huge -s 64 -w randread -t 2
+    "$IO_ENGINE" perf "pcie:///$ODD/2" --no-huge -s 64 -w write -q 1 -n 100 -o 4k
+    "$IO_ENGINE" perf "pcie:///$ODD/2" --no-huge -s 64 -w write -q 1 -n 10 -o 4k || true
+    cat "$WORK/export.log"
+    fail see
+}
+
 # The IOMMU tells of every transfer to an address that was not mapped.
 no_faults() {
     dmesg | has_line 'DMAR: .*Queued invalidation'
@@ -382,6 +398,7 @@ no_faults() {
 }
 
 suite_checks() {
+    check 'zones try' zones_try
     check 'the controllers are listed' controllers_are_listed
     check 'verified load: 512-byte blocks' shapes "$PLAIN/1" 512
     check 'verified load: 4096-byte blocks, small transfers, one queue' shapes "$NARROW/1" 4096

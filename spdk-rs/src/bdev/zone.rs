@@ -215,7 +215,7 @@ fn read(data: &[u8]) -> Result<Vec<Zone>, NvmeStatus> {
 pub(super) fn check_report(channel: &Channel, bytes: usize) -> Result<(), NvmeStatus> {
     let least = size_of::<ZoneReportHeader>() + size_of::<ZoneDescriptor>();
     let most = channel.blocks_max.saturating_mul(channel.block_len.into());
-    if bytes < least || bytes % 4 != 0 || bytes as u64 > most {
+    if bytes < least || !bytes.is_multiple_of(4) || bytes as u64 > most {
         return Err(NvmeStatus::DATA_SGL_LENGTH_INVALID);
     }
     Ok(())

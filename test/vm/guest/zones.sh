@@ -1,36 +1,47 @@
 # shellcheck shell=bash disable=SC2034,SC2154  # what lib.sh, host.sh and the suite `pcie` set and read
 # The checks of the suite `pcie` on its namespace with zones, the second of $ODD.
 
+# Zones of 32768 blocks, 24576 of which can be written.
 zns() { "$IO_ENGINE" nvme zns "$@"; }
 
-# zone BLOCK EXPRESSION: whether a Python expression of `zone`, the zone that begins at a block, is true.
+# zone NAMESPACE BLOCK CONDITION: whether a condition on `zone`, the zone that begins at a block, is true in Python.
 zone() {
-    zns report-zones "pcie:///$ODD/2" -s "$1" -d 1 -o json >"$WORK/zone.json"
-    json "$WORK/zone.json" "[zone for zone in it['zones']$2]"
+    zns report-zones "$1" -s "$2" -d 1 -r "$RPC" -o json >"$WORK/zone.json"
+    json "$WORK/zone.json" "[zone for zone in it['zones'] if $3]"
 }
 
-# Zones of 32768 blocks, 24576 of which can be written.
+# A daemon with the controller as `d`. What has no daemon ends with a shutdown of the controller, which opens no zone for anybody.
+zoned_daemon() {
+    setsid "$IO_ENGINE" --no-huge -s 64 -r "$RPC" >>"$WORK/export.log" 2>&1 </dev/null &
+    echo $! >"$EXPORT_PID"
+    poll 30 rpc spdk_get_version
+    rpc bdev_nvme_attach_controller "{\"name\": \"d\", \"trtype\": \"PCIe\", \"traddr\": \"$ODD\"}"
+    zns reset-zone dn2 --select-all --force -r "$RPC"
+}
+
 zones_are_managed() {
     local at=32768
-    zns id-ns "pcie:///$ODD/2" -o json >"$WORK/zone.json"
+    zoned_daemon
+    zns id-ns dn2 -o json -r "$RPC" >"$WORK/zone.json"
     json "$WORK/zone.json" 'it["zone_size"] == 32768 and it["nr_zones"] == 16 and it["max_open"] == 4 and it["max_active"] == 6'
-    zns reset-zone "pcie:///$ODD/2" --select-all --force
-    zns report-zones "pcie:///$ODD/2" -o json >"$WORK/zone.json"
+    zns report-zones dn2 -o json -r "$RPC" >"$WORK/zone.json"
     json "$WORK/zone.json" 'len(it["zones"]) == 16 and all(z["state"] == "empty" and z["cap"] == 24576 and z["wp"] == z["slba"] == i * 32768 for i, z in enumerate(it["zones"]))'
+    zns report-zones dn2 -r "$RPC" | has_line 'empty'
+    zns open-zone dn2 -s "$at" -r "$RPC"
+    zone dn2 "$at" 'zone["state"] == "exp_open"'
+    zns close-zone dn2 -s "$at" -r "$RPC"
+    zone dn2 "$at" 'zone["state"] == "closed"'
+    zns finish-zone dn2 -s "$at" -r "$RPC"
+    zone dn2 "$at" 'zone["state"] == "full" and zone["wp"] is None'
+    refused 'invalid zone state transition' zns close-zone dn2 -s "$at" -r "$RPC"
+    refused 'force is needed' zns reset-zone dn2 -s "$at" -r "$RPC" </dev/null
+    zns reset-zone dn2 -s "$at" --force -r "$RPC"
+    zone dn2 "$at" 'zone["state"] == "empty" and zone["wp"] == zone["slba"]'
+    refused 'invalid field' zns open-zone dn2 -s 5 -r "$RPC"
+    refused 'refused' zns report-zones dn1 -r "$RPC"
+    export_end
+    # Without a daemon, too.
     zns report-zones "pcie:///$ODD/2" | has_line 'empty'
-    zns open-zone "pcie:///$ODD/2" -s "$at"
-    zone "$at" ' if zone["state"] == "exp_open"'
-    zns close-zone "pcie:///$ODD/2" -s "$at"
-    # What is closed without a write is empty again (QEMU leaves it closed).
-    zone "$at" ' if zone["state"] in ("empty", "closed")'
-    zns finish-zone "pcie:///$ODD/2" -s "$at"
-    zone "$at" ' if zone["state"] == "full" and zone["wp"] is None'
-    refused 'invalid zone state transition' zns close-zone "pcie:///$ODD/2" -s "$at"
-    refused 'force is needed' zns reset-zone "pcie:///$ODD/2" -s "$at" </dev/null
-    zns reset-zone "pcie:///$ODD/2" -s "$at" --force
-    zone "$at" ' if zone["state"] == "empty" and zone["wp"] == zone["slba"]'
-    refused 'invalid field' zns open-zone "pcie:///$ODD/2" -s 5
-    refused 'refused' zns report-zones "pcie:///$ODD/1"
 }
 
 # nvme_io OPCODE FIRST_BLOCK BLOCKS WAY: a command on namespace 2 of a daemon's controller `d`; prints its status and result.
@@ -58,30 +69,25 @@ PYTHON
 # Write pointers move with writes and appends, and what breaks their rules has a name.
 zones_have_write_pointers() {
     local at=65536 i
-    setsid "$IO_ENGINE" --no-huge -s 64 -r "$RPC" >>"$WORK/export.log" 2>&1 </dev/null &
-    echo $! >"$EXPORT_PID"
-    poll 30 "$IO_ENGINE" rpc -r "$RPC" spdk_get_version
-    rpc bdev_nvme_attach_controller "{\"name\": \"d\", \"trtype\": \"PCIe\", \"traddr\": \"$ODD\"}"
+    zoned_daemon
     rpc bdev_get_bdevs '{"name": "dn2"}' >"$WORK/zone.json"
     json "$WORK/zone.json" 'it[0]["zoned"] and it[0]["zone_size"] == 32768 and it[0]["num_zones"] == 16 and it[0]["max_open_zones"] == 4 and it[0]["max_active_zones"] == 6'
     json "$WORK/zone.json" 'it[0]["supported_io_types"]["zone_append"] and not it[0]["supported_io_types"]["unmap"]'
     rpc bdev_get_bdevs '{"name": "dn1"}' >"$WORK/zone.json"
     json "$WORK/zone.json" 'not it[0]["zoned"] and "zone_size" not in it[0]'
-    zns reset-zone dn2 -a --force -r "$RPC"
     # Append (7Dh) tells the place, write (01h) has to know it.
     equal "$(nvme_io 0x7d $at 8 h2c)" "0x000 $at" 'the first append'
     equal "$(nvme_io 0x7d $at 8 h2c)" "0x000 $((at + 8))" 'the second append'
     equal "$(nvme_io 0x01 $((at + 16)) 8 h2c)" '0x000 0' 'a write at the write pointer'
     matches "$(nvme_io 0x01 $((at + 16)) 8 h2c)" '^0x1bc ' 'a write behind it (invalid write)'
     matches "$(nvme_io 0x01 $((at + 24570)) 8 h2c)" '^0x1(b8|bc) ' 'a write across the capacity'
-    zns report-zones dn2 -s $at -d 1 -o json -r "$RPC" >"$WORK/zone.json"
-    json "$WORK/zone.json" 'it["zones"][0]["wp"] == 65536 + 24 and it["zones"][0]["state"] == "imp_open"'
+    zone dn2 $at 'zone["wp"] == 65536 + 24 and zone["state"] == "imp_open"'
     zns finish-zone dn2 -s $at -r "$RPC"
     matches "$(nvme_io 0x7d $at 8 h2c)" '^0x1b9 ' 'an append to a full zone'
     for i in 0 1 2 3; do zns open-zone dn2 -s $((i * 32768 + 98304)) -r "$RPC"; done
     refused 'too many open zones' zns open-zone dn2 -s 0 -r "$RPC"
     # What cannot be on zones says so.
-    refused 'a pool cannot be on the zoned device .dn2.' rpc pool_create '{"name": "p", "bdev_name": "dn2"}'
+    refused 'a pool cannot be on the zoned device .dn2.' rpc pool_create '{"name": "p", "disk": "bdev:///dn2"}'
     refused 'parts cannot be on the zoned device .dn2.' rpc bdev_split_create '{"base_bdev": "dn2", "split_count": 2}'
     rpc nvmf_create_transport '{"trtype": "TCP"}'
     rpc nvmf_create_subsystem "{\"nqn\": \"$NQN\", \"allow_any_host\": true}"
@@ -135,7 +141,7 @@ kernel_sees_the_same_zones() {
     nvme zns reset-zone "/dev/$disk" -s $at
     dd if=/dev/urandom of="/dev/$disk" bs=4k count=3 seek=4096 oflag=direct status=none
     "$IO_ENGINE" pci bind "$ODD"
-    zone $at ' if zone["wp"] == 32768 + 24 and zone["state"] in ("imp_open", "closed")'
+    zone "pcie:///$ODD/2" $at 'zone["wp"] == 32768 + 24 and zone["state"] == "closed"'
 }
 
 # Sets `disk`: the one with zones.

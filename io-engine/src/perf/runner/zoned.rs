@@ -58,7 +58,8 @@ fn check(
     let pattern = args.pattern;
     let open = match pattern {
         Pattern::Read | Pattern::RandRead => {
-            if !geometry.reads_cross && blocks != 0 && geometry.zone_blocks % blocks != 0 {
+            if !geometry.reads_cross && blocks != 0 && !geometry.zone_blocks.is_multiple_of(blocks)
+            {
                 let zone = geometry.zone_blocks;
                 return Err(format!(
                     "an I/O of {blocks} blocks would cross from a zone of {zone} blocks to the \

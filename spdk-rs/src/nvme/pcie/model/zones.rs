@@ -16,8 +16,8 @@ use crate::nvme::spec::zns::{
 pub(crate) const ZONE: u64 = 1024;
 pub(crate) const CAPACITY: u64 = 1000;
 /// Zones that can be open, and active.
-const OPEN_MAX: usize = 2;
-const ACTIVE_MAX: usize = 3;
+const OPEN_MAX: u32 = 2;
+const ACTIVE_MAX: u32 = 3;
 
 /// A zone: where its next write has to begin, behind its first block.
 #[derive(Clone, Copy, Debug)]
@@ -28,14 +28,14 @@ pub(super) struct Zone {
 
 /// The zones of a namespace.
 pub(super) fn all() -> Vec<Zone> {
-    vec![Zone { state: ZoneState::Empty, written: 0 }; BLOCKS / ZONE as usize]
+    vec![Zone { state: ZoneState::Empty, written: 0 }; BLOCKS / usize::try_from(ZONE).unwrap()]
 }
 
 /// The data that tell of zones: of a namespace, and of the controller.
 pub(super) fn namespace() -> Vec<u8> {
     let mut data = IdentifyNamespaceZoned::default();
-    data.mor.set(OPEN_MAX as u32 - 1);
-    data.mar = U32::new(ACTIVE_MAX as u32 - 1);
+    data.mor.set(OPEN_MAX - 1);
+    data.mar = U32::new(ACTIVE_MAX - 1);
     data.lbafe[0] = LbaFormatExtension { zsze: U64::new(ZONE), ..Default::default() };
     data.as_bytes().to_vec()
 }
@@ -55,10 +55,10 @@ fn is_active(zone: &Zone) -> bool {
 
 /// Whether one more zone may be open, which was closed or not.
 fn room(zones: &[Zone], closed: bool) -> Result<(), NvmeStatus> {
-    if !closed && zones.iter().filter(|zone| is_active(zone)).count() >= ACTIVE_MAX {
+    if !closed && zones.iter().filter(|zone| is_active(zone)).count() >= ACTIVE_MAX as usize {
         return Err(NvmeStatus::TOO_MANY_ACTIVE_ZONES.with_do_not_retry(true));
     }
-    if zones.iter().filter(|zone| is_open(zone)).count() >= OPEN_MAX {
+    if zones.iter().filter(|zone| is_open(zone)).count() >= OPEN_MAX as usize {
         return Err(NvmeStatus::TOO_MANY_OPEN_ZONES.with_do_not_retry(true));
     }
     Ok(())
@@ -132,7 +132,7 @@ impl Model {
         let Some(zones) = state.zones.get_mut(&sqe.nsid.get()) else { return Ok(None) };
         match sqe.opcode {
             nvm::WRITE | nvm::WRITE_ZEROES => take(zones, Some(at), at, blocks).map(Some),
-            nvm::ZONE_APPEND if at % ZONE != 0 => Err(NvmeStatus::INVALID_FIELD),
+            nvm::ZONE_APPEND if !at.is_multiple_of(ZONE) => Err(NvmeStatus::INVALID_FIELD),
             nvm::ZONE_APPEND => take(zones, None, at, blocks).map(Some),
             _ => Ok(None),
         }
@@ -157,7 +157,7 @@ impl Model {
             }
             return Ok(());
         }
-        if send.slba() % ZONE != 0 {
+        if !send.slba().is_multiple_of(ZONE) {
             return Err(NvmeStatus::INVALID_FIELD);
         }
         act(zones, usize::try_from(send.slba() / ZONE).unwrap(), action)

@@ -72,4 +72,4 @@ pub use slot::DRIVER_CONTEXT_BYTES;
 pub use stats::{ChannelCounters, IoStats, OpStats, ResetMode};
 #[cfg(test)]
 pub(crate) use zone::zoned_double;
-pub use zone::{Zone, ZoneGeometry};
+pub use zone::{Zone, ZoneAction, ZoneGeometry, ZoneState};

@@ -17,8 +17,14 @@ use super::io::BdevIo;
 use super::{Bdev, IoType};
 use crate::NvmeStatus;
 use crate::env::DmaBuf;
-use crate::nvme::spec::ReadError;
-use crate::nvme::spec::zns::{ZoneAction, ZoneDescriptor, ZoneReport, ZoneReportHeader, ZoneState};
+
+mod kinds;
+
+pub use kinds::{ZoneAction, ZoneState};
+
+/// Bytes of the header of a report, and of each zone in it.
+const HEADER_BYTES: usize = 64;
+const ZONE_BYTES: usize = 64;
 
 /// Bytes of the buffer with which zones are asked for, where the device takes as many.
 const REPORT_BYTES: u64 = 64 << 10;
@@ -69,19 +75,23 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The zone that a descriptor describes.
-    ///
-    /// # Errors
-    /// [`ReadError::Value`] when its state is a reserved one.
-    pub fn read(zone: &ZoneDescriptor) -> Result<Self, ReadError> {
-        let state = zone.state()?;
-        Ok(Self {
-            first_block: zone.zslba.get(),
-            capacity_blocks: zone.zcap.get(),
-            write_pointer: state.has_write_pointer().then(|| zone.wp.get()),
+    /// The zone that a descriptor describes; `None` when its state is a reserved one.
+    #[must_use]
+    pub fn read(descriptor: &[u8; ZONE_BYTES]) -> Option<Self> {
+        let word = |at: usize| le64(&descriptor[at..]);
+        let state = ZoneState::from_bits(descriptor[1] >> 4)?;
+        Some(Self {
+            first_block: word(16),
+            capacity_blocks: word(8),
+            write_pointer: state.has_write_pointer().then(|| word(24)),
             state,
         })
     }
+}
+
+/// The number at the front of at least eight bytes.
+fn le64(bytes: &[u8]) -> u64 {
+    bytes[..8].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 impl Bdev {
@@ -131,7 +141,7 @@ impl BdevIo {
 
 impl IoHandle {
     /// Reads a report of the zones from the one with a block on into a buffer: see
-    /// [`ZoneReport::read`]. Its count is that of the zones in the buffer.
+    /// [`ZoneReport::read`](crate::nvme::spec::zns::ZoneReport::read). Its count is that of the zones in the buffer.
     pub fn zone_report(&self, buf: DmaBuf, first_block: u64) -> IoFuture {
         self.submit_async(IoRequest::new(IoType::ZoneReport, first_block, 0, buf.into()))
     }
@@ -204,16 +214,18 @@ impl IoHandle {
     }
 }
 
-/// The zones of a report.
+/// The zones of a report: as many as its header says and there is room for.
 fn read(data: &[u8]) -> Result<Vec<Zone>, NvmeStatus> {
-    let report = ZoneReport::read(data).map_err(|_| NvmeStatus::INTERNAL_ERROR)?;
-    let zones = report.zones.iter().map(Zone::read);
-    zones.collect::<Result<_, _>>().map_err(|_| NvmeStatus::INTERNAL_ERROR)
+    let (header, rest) = data.split_at_checked(HEADER_BYTES).ok_or(NvmeStatus::INTERNAL_ERROR)?;
+    let count = usize::try_from(le64(header)).unwrap_or(usize::MAX);
+    let (descriptors, _) = rest.as_chunks::<ZONE_BYTES>();
+    let zones = descriptors.iter().take(count).map(Zone::read);
+    zones.collect::<Option<_>>().ok_or(NvmeStatus::INTERNAL_ERROR)
 }
 
 /// Whether a buffer can hold a report, with one zone at least, in one command.
 pub(super) fn check_report(channel: &Channel, bytes: usize) -> Result<(), NvmeStatus> {
-    let least = size_of::<ZoneReportHeader>() + size_of::<ZoneDescriptor>();
+    let least = HEADER_BYTES + ZONE_BYTES;
     let most = channel.blocks_max.saturating_mul(channel.block_len.into());
     if bytes < least || !bytes.is_multiple_of(4) || bytes as u64 > most {
         return Err(NvmeStatus::DATA_SGL_LENGTH_INVALID);

@@ -2,7 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spdk_rs::bdev::Zone;
 use spdk_rs::nvme::spec::zns::ZoneReport;
 
 fuzz_target!(|data: &[u8]| {
@@ -16,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(report.zones.len() as u64, report.nr_zones.min(room as u64));
     for (index, descriptor) in report.zones.iter().enumerate() {
         let at = 64 + index * 64;
-        let Ok(zone) = Zone::read(descriptor) else {
+        let Ok(zone) = descriptor.zone() else {
             assert!(matches!(data[at + 1] >> 4, 0 | 5..=0xc));
             continue;
         };

@@ -189,7 +189,7 @@ fn report(target: &Target, nsid: u32, start_lba: u64, count: u64) -> Done {
         let report = ZoneReport::read(&data).map_err(|error| failed(&error))?;
         let before = next;
         for descriptor in report.zones {
-            let zone = Zone::read(descriptor).map_err(|error| failed(&error))?;
+            let zone = descriptor.zone().map_err(|error| failed(&error))?;
             next = next.max(zone.first_block.saturating_add(zoned.zone_blocks));
             shown.push(describe(&zone, descriptor));
         }
@@ -224,7 +224,7 @@ mod tests {
         descriptor.zslba.set(4096);
         descriptor.wp.set(4104);
         descriptor.zcap.set(3000);
-        let zone = Zone::read(&descriptor).expect("a zone");
+        let zone = descriptor.zone().expect("a zone");
         assert_eq!(zone.state, ZoneState::Closed);
         let shown = json!([describe(&zone, &descriptor)]);
         let wanted = json!([{
@@ -234,7 +234,7 @@ mod tests {
         let table = listed(&shown, ZONES);
         assert!(table.contains("closed") && table.contains("4104"), "{table}");
         descriptor.zs = 0xe0;
-        let full = Zone::read(&descriptor).expect("a zone");
+        let full = descriptor.zone().expect("a zone");
         assert_eq!(describe(&full, &descriptor)["wp"], Value::Null, "a full zone has none");
     }
 

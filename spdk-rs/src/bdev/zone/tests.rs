@@ -13,6 +13,7 @@ use super::super::{
 use super::*;
 use crate::drivers::passthru;
 use crate::env::Memory;
+use crate::nvme::spec::zns::{ZoneDescriptor, ZoneReportHeader};
 use crate::reactor::{LocalReactor, PollMode, Reactor, ReactorConfig};
 
 const ZONE: u64 = 100;

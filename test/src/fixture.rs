@@ -9,8 +9,9 @@ use futures::future::LocalBoxFuture;
 use io_engine::bdev;
 use io_engine::core::{BlockDeviceHandle, Engine, EngineOptions};
 use spdk_rs::NvmeStatus;
-use spdk_rs::bdev::{BdevCore, IoBuf, IoCompletion, IoRequest, IoType};
+use spdk_rs::bdev::{BdevCore, IoBuf, IoCompletion, IoRequest, IoType, ZoneGeometry};
 use spdk_rs::env::{DmaBuf, Memory, MemoryOptions};
+use spdk_rs::nvme::spec::zns::ZoneAction;
 use spdk_rs::reactor::{PollMode, Reactor, ReactorHandle, RuntimeOptions};
 use spdk_rs_sys::cpu::{self, CoreSet};
 use spdk_rs_sys::hugepage;
@@ -49,6 +50,8 @@ pub struct Dut {
     pub block_len: usize,
     /// Size in blocks.
     pub num_blocks: u64,
+    /// The zones of a zoned device.
+    pub zones: Option<ZoneGeometry>,
 }
 
 /// Starts an engine on the first `cores` cores that this process may use.
@@ -145,13 +148,14 @@ impl Bench {
         let desc = device.open(true, "test")?;
         let (block_len, num_blocks) = (device.block_len(), device.num_blocks());
         let stores_data = self.spec.stores_data;
+        let zones = self.engine.registry().find(&self.device)?.zones().copied();
         let reactor = self.reactor(reactor)?;
         Ok(async move {
             let answer = reactor.spawn(move |reactor| async move {
                 let handle = desc.into_handle()?;
                 let block_len = usize::try_from(block_len)?;
                 let own = Rc::clone(&reactor);
-                let dut = Dut { handle, reactor: own, stores_data, block_len, num_blocks };
+                let dut = Dut { handle, reactor: own, stores_data, block_len, num_blocks, zones };
                 work(dut).await
             });
             answer.await?
@@ -265,11 +269,41 @@ impl Dut {
         Ok(buf)
     }
 
-    /// Writes what belongs to `seed`.
+    /// Sees to it that something else is in blocks that are about to be written. On a zoned device
+    /// the write pointer is at the first of them then; what was in their zone is lost.
+    ///
+    /// # Errors
+    /// When a write, or the reset of the zone, fails.
+    pub async fn prepare(&self, offset: u64, blocks: u64) -> Result<()> {
+        if self.zones.is_none() {
+            return self.put(offset, blocks, 1).await;
+        }
+        self.wind(offset).await
+    }
+
+    /// Brings the write pointer of a zone to a block.
+    async fn wind(&self, offset: u64) -> Result<()> {
+        let Some(zones) = self.zones else { return Ok(()) };
+        let first = offset - offset % zones.zone_blocks;
+        let reset = IoRequest::zone(first, 1, ZoneAction::Reset);
+        let status = self.handle.submit_async(reset).await.status;
+        ensure!(status.is_success(), "reset of the zone at {first}: {status}");
+        match offset - first {
+            0 => Ok(()),
+            before => self.put(first, before, 1).await,
+        }
+    }
+
+    /// Writes what belongs to `seed`, on a zoned device after the zone was made ready for it.
     ///
     /// # Errors
     /// When the write fails.
     pub async fn write(&self, offset: u64, blocks: u64, seed: u64) -> Result<()> {
+        self.wind(offset).await?;
+        self.put(offset, blocks, seed).await
+    }
+
+    async fn put(&self, offset: u64, blocks: u64, seed: u64) -> Result<()> {
         let buf = self.pattern(blocks, seed)?.into();
         let done = self.handle.writev_blocks_async(buf, offset, blocks).await;
         ensure!(done.status.is_success(), "write of {blocks} at {offset}: {}", done.status);

@@ -6,7 +6,15 @@ macro_rules! tests_of_device {
     ($($case:ident $title:literal)+) => {
         $(#[test]
         fn $case() {
-            fixture::run_case(&DEVICE, |dut| Box::pin(bdevio::$case(dut)));
+            fixture::run_case(&DEVICE, |dut| {
+                Box::pin(async move {
+                    if let Some(why) = dut.zones.and(bdevio::not_on_zones(stringify!($case))) {
+                        eprintln!("skipped: {} on a zoned device: {why}", stringify!($case));
+                        return Ok(());
+                    }
+                    bdevio::$case(dut).await
+                })
+            });
         })+
     };
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueHint};
 
 use super::report::Limit;
 use super::verify::{UnsupportedBlockLen, Verifier};
-use super::workload::{Pattern, Spec, TooSmall};
+use super::workload::{Pattern, Spec, TooSmall, ZoneShape};
 use crate::bdev::BdevUri;
 use crate::cli::{EnvArgs, LogArgs, RpcServerArgs};
 use crate::size::{Size, parse_size};
@@ -46,7 +46,8 @@ pub struct PerfArgs {
     /// Devices to drive, as URIs; they are created for the run
     #[arg(required = true, value_name = "URI", value_parser = BdevUri::parse)]
     pub uris: Vec<BdevUri>,
-    /// I/Os in flight per device and core: two devices on two cores at 32 make 128 in all
+    /// I/Os in flight per device and core: two devices on two cores at 32 make 128 in all. On a
+    /// zoned device write has a zone for each, and verify writes one after the other
     #[arg(short = 'q', long = "queue-depth", value_name = "DEPTH", default_value_t = 32,
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub queue_depth: u32,
@@ -185,6 +186,8 @@ pub struct Geometry<'n> {
     pub block_len: u32,
     /// The size in blocks.
     pub num_blocks: u64,
+    /// The zones of a zoned device.
+    pub zones: Option<ZoneShape>,
 }
 
 /// The place of a job in the run.
@@ -252,7 +255,7 @@ impl PerfArgs {
     /// [`OptionsError`] when the length of an I/O is not a whole number of the device's blocks,
     /// the device is too small, or its blocks cannot carry the pattern of `verify`.
     pub fn spec(&self, device: Geometry<'_>, place: Place) -> Result<Spec, OptionsError> {
-        let Geometry { name, block_len, num_blocks } = device;
+        let Geometry { name, block_len, num_blocks, zones } = device;
         let name = || name.to_owned();
         let io_size = self.io_size(block_len);
         let blocks_per_io = match io_size.checked_rem(u64::from(block_len)) {
@@ -273,6 +276,7 @@ impl PerfArgs {
             core: place.core,
             cores: place.cores,
             flush_every: self.flush_every,
+            zones,
         };
         spec.check().map_err(|figures| OptionsError::TooSmall { device: name(), figures })?;
         Ok(spec)

@@ -42,6 +42,7 @@ mod management;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod zoned;
 
 /// How often the progress line is drawn.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(500);
@@ -160,7 +161,7 @@ async fn run_on(
     interrupts: &mut Interrupts,
 ) -> Result<RunReport, PerfError> {
     let mut jobs = Vec::new();
-    for (plan, job, reactor) in plan_jobs(engine, args, names)? {
+    for (plan, job, reactor) in plan_jobs(engine, args, names).await? {
         jobs.push(send_job(plan, job, reactor).await?);
     }
     let limit = args.limit();
@@ -174,7 +175,7 @@ async fn run_on(
 }
 
 /// Checks every device against the options, and opens it.
-fn plan_jobs(
+async fn plan_jobs(
     engine: &Engine,
     args: &PerfArgs,
     names: &[String],
@@ -185,8 +186,9 @@ fn plan_jobs(
     for (device_index, name) in (0_u32..).zip(names) {
         let device = engine.device_lookup(name)?;
         check_device(&*device, args)?;
+        let zones = zoned::look(engine, args, name).await?;
         let block_len = u32::try_from(device.block_len()).unwrap_or(u32::MAX);
-        let geometry = Geometry { name, block_len, num_blocks: device.num_blocks() };
+        let geometry = Geometry { name, block_len, num_blocks: device.num_blocks(), zones };
         let descriptor = device.open(args.pattern.destroys_data(), "io-engine perf")?;
         let descriptor: Arc<dyn BlockDeviceDescriptor> = Arc::from(descriptor);
         let cores = u32::try_from(reactors.len()).unwrap_or(u32::MAX);
@@ -355,6 +357,10 @@ struct Watch {
 fn sum(stats: &IoStats) -> Sample {
     let mut sum = Sample::default();
     for kind in IoType::ALL {
+        // What is done with zones is no I/O of the load's.
+        if matches!(kind, IoType::ZoneManagement | IoType::ZoneReport) {
+            continue;
+        }
         let of_kind = stats.of(kind);
         sum.ios += of_kind.ops;
         sum.errors += of_kind.errors;

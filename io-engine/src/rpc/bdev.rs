@@ -222,7 +222,7 @@ fn describe(bdev: &Bdev) -> Value {
         "uuid": info.uuid,
         "assigned_rate_limits": qos::of_device(bdev),
         "claimed": !claims.is_empty(),
-        "zoned": false,
+        "zoned": bdev.zones().is_some(),
         "supported_io_types": supported_io_types(bdev),
         "memory_domains": [],
         "driver": info.driver_name,
@@ -231,6 +231,19 @@ fn describe(bdev: &Bdev) -> Value {
         "read_only": info.read_only,
         "driver_specific": driver_specific(bdev),
     });
+    if let (Some(members), Some(zones)) = (shown.as_object_mut(), bdev.zones()) {
+        // SPDK's words: a limit of 0 is none, and no optimum is told.
+        let limit = |zones: Option<u32>| zones.unwrap_or(0).into();
+        let facts: [(&str, Value); 6] = [
+            ("zone_size", zones.zone_blocks.into()),
+            ("num_zones", zones.zones(bdev.num_blocks()).into()),
+            ("max_zone_append_size", zones.append_blocks_max.into()),
+            ("max_open_zones", limit(zones.open_max)),
+            ("max_active_zones", limit(zones.active_max)),
+            ("optimal_open_zones", 0.into()),
+        ];
+        members.extend(facts.map(|(name, value)| (name.to_owned(), value)));
+    }
     if let (Some(members), Some((owner, kind))) = (shown.as_object_mut(), claims.first()) {
         let kind = match kind {
             ClaimKind::ReadOnly => "read_many_write_none",

@@ -177,7 +177,9 @@ fn errno_of_what_is_below(error: &(dyn Error + 'static)) -> Option<Errno> {
     }
     match error.downcast_ref::<SplitError>() {
         Some(SplitError::Layer(error)) => return errno_of_one(error),
-        Some(SplitError::Room { .. } | SplitError::Uneven { .. }) => return Some(Errno::EINVAL),
+        Some(SplitError::Room { .. } | SplitError::Uneven { .. } | SplitError::Zoned { .. }) => {
+            return Some(Errno::EINVAL);
+        }
         None => {}
     }
     None
@@ -189,6 +191,7 @@ fn errno_of_manager(error: &ManagerError) -> Option<Errno> {
         ManagerError::Claim(error) => errno_of_one(error),
         ManagerError::Registry(error) => errno_of_one(error),
         ManagerError::Open { source, .. } => errno_of_one(source),
+        ManagerError::Zoned { .. } => Some(Errno::EINVAL),
         ManagerError::NoSuchPool { .. } | ManagerError::NoSuchVolume { .. } => Some(Errno::ENODEV),
         ManagerError::NameTaken { .. }
         | ManagerError::Already { .. }

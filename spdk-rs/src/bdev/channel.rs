@@ -14,6 +14,7 @@ use super::io::{BdevIo, IoFlags, IoList};
 use super::qos::Throttle;
 use super::slot::SlotList;
 use super::stats::ChannelCounters;
+use super::zone::check_split;
 use super::{Bdev, BdevChannel, IoType, IoTypes, emulate, split};
 use crate::NvmeStatus;
 use crate::reactor::{PollerHandle, Reactor, yield_now};
@@ -199,6 +200,9 @@ impl Channel {
         if !self.native.contains(io.kind()) {
             emulate::start(self, io);
         } else if split::is_needed(self, &io) {
+            if let Err(status) = check_split(self, &io) {
+                return io.complete(status);
+            }
             // The parts of a copy onto itself would have to come in order.
             if io.kind() == IoType::Copy && overlaps(&io) {
                 emulate::start(self, io);

@@ -18,7 +18,7 @@ use super::interceptor::{InterceptorFactory, Notice};
 use super::qos::SharedLimits;
 use super::sampling::Sampling;
 use super::stats::{ChannelCounters, IoStats};
-use super::{BdevOps, IoType, IoTypes};
+use super::{BdevOps, IoType, IoTypes, ZoneGeometry};
 use crate::reactor::ReactorHandle;
 
 /// What one I/O of a driver may be at the most. The block device layer splits larger ones.
@@ -80,6 +80,7 @@ pub struct Bdev {
     info: BdevInfo,
     num_blocks: AtomicU64,
     native: IoTypes,
+    zones: Option<ZoneGeometry>,
     ops: Box<dyn BdevOps>,
     removed: AtomicBool,
     state: State,
@@ -138,6 +139,7 @@ impl Bdev {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             num_blocks: AtomicU64::new(info.num_blocks),
             native,
+            zones: ops.zones(),
             info,
             ops,
             removed: AtomicBool::new(false),
@@ -188,10 +190,17 @@ impl Bdev {
         self.native
     }
 
+    /// The zones of a zoned device; `None` when its blocks can be written in any order.
+    #[must_use]
+    pub fn zones(&self) -> Option<&ZoneGeometry> {
+        self.zones.as_ref()
+    }
+
     /// The kinds of I/O that can be asked for, emulated ones included.
     #[must_use]
     pub fn io_types(&self) -> IoTypes {
-        if self.info.read_only {
+        // Whatever else is emulated writes, and where zones are written in order it cannot.
+        if self.info.read_only || self.zones.is_some() {
             self.native.with(IoTypes::of(&[IoType::Compare, IoType::Reset]))
         } else {
             self.native.with(EMULATED)

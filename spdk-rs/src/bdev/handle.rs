@@ -12,6 +12,7 @@ use super::desc::BdevDesc;
 use super::future::IoFuture;
 use super::io::{BdevIo, IoFlags, IoList};
 use super::slot::Done;
+use super::zone::check_report;
 use super::{Bdev, IoType, NvmeCommand};
 use crate::NvmeStatus;
 use crate::env::{DmaBuf, IoVec};
@@ -38,7 +39,8 @@ pub struct IoRequest {
     pub offset_blocks: u64,
     /// The number of blocks.
     pub num_blocks: u64,
-    /// For a copy: the first block that is read.
+    /// For a copy: the first block that is read. For a zone management: what is to be done, which
+    /// [`IoRequest::zone`] says.
     pub source_blocks: u64,
     /// The data.
     pub buf: IoBuf,
@@ -419,6 +421,9 @@ impl IoHandle {
                 || request.num_blocks > blocks - request.source_blocks)
         {
             return Err(NvmeStatus::LBA_OUT_OF_RANGE);
+        }
+        if kind == IoType::ZoneReport {
+            check_report(&self.channel, request.buf.len())?;
         }
         if kind == IoType::CompareAndWrite {
             let bytes = request.num_blocks.saturating_mul(u64::from(self.channel.block_len) * 2);

@@ -141,7 +141,8 @@ impl BdevIo {
         self.get().channel().block_len
     }
 
-    /// For a copy: the first block that is read.
+    /// For a copy: the first block that is read. For a zone management see
+    /// [`BdevIo::zone_action`].
     #[must_use]
     pub fn source_blocks(&self) -> u64 {
         self.get().argument

@@ -42,6 +42,7 @@ mod split;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod zone;
 
 pub use self::core::BdevCore;
 pub use below::{Below, Performing};
@@ -69,3 +70,6 @@ pub use registry::{DeviceMonitor, Registry, RegistryError};
 pub use sampling::QueueDepth;
 pub use slot::DRIVER_CONTEXT_BYTES;
 pub use stats::{ChannelCounters, IoStats, OpStats, ResetMode};
+#[cfg(test)]
+pub(crate) use zone::zoned_double;
+pub use zone::{Zone, ZoneAction, ZoneGeometry, ZoneState};

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::rc::Rc;
 
-use super::{BdevIo, IoList, IoTypes};
+use super::{BdevIo, IoList, IoTypes, ZoneGeometry};
 use crate::NvmeStatus;
 use crate::reactor::{Reactor, Rest};
 
@@ -22,6 +22,11 @@ pub trait BdevOps: Send + Sync + 'static {
     /// Whether reads can be lent the device's own memory ([`BdevIo::wants_lent`]).
     fn lends(&self) -> bool {
         false
+    }
+
+    /// The zones of a zoned device; `None` when its blocks can be written in any order. Asked once.
+    fn zones(&self) -> Option<ZoneGeometry> {
+        None
     }
 
     /// Facts that only this driver has, for `driver_specific` in listings.

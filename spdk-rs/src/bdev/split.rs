@@ -15,6 +15,9 @@ use crate::env::IoVec;
 /// Parts of one I/O that are in flight at a time.
 const PARTS_IN_FLIGHT: u32 = 16;
 
+/// As above for what writes to a zone, where the next part begins where the one before has ended.
+const PARTS_IN_FLIGHT_ZONED: u32 = 1;
+
 /// Whether an I/O goes beyond what the driver takes at once.
 pub(super) fn is_needed(channel: &Channel, io: &BdevIo) -> bool {
     // The others are one operation, whatever the number of blocks and pieces.
@@ -39,6 +42,12 @@ fn blocks_max(channel: &Channel, kind: IoType) -> u64 {
         IoType::Unmap | IoType::WriteZeroes => channel.bdev().info().limits.dataless_blocks_max,
         _ => channel.blocks_max,
     }
+}
+
+/// Parts of an I/O of a kind that may be in flight at a time.
+fn parts_in_flight(channel: &Channel, kind: IoType) -> u32 {
+    let in_order = kind.modifies() && channel.bdev().zones().is_some();
+    if in_order { PARTS_IN_FLIGHT_ZONED } else { PARTS_IN_FLIGHT }
 }
 
 /// Starts an I/O in parts.
@@ -88,7 +97,7 @@ fn advance(channel: &Channel, parent: NonNull<IoSlot>) {
             }
             return;
         }
-        if fields.split.in_flight == PARTS_IN_FLIGHT {
+        if fields.split.in_flight == parts_in_flight(channel, fields.kind) {
             return;
         }
         let request = Request {

@@ -54,6 +54,12 @@ pub enum SplitError {
     /// The device below is not there or in use, or a name or UUID is taken.
     #[error(transparent)]
     Layer(#[from] LayerError),
+    /// The device below has zones.
+    #[error("{words}")]
+    Zoned {
+        /// Which device, and why that cannot be.
+        words: String,
+    },
     /// There is no room for one part.
     #[error(
         "device '{base}' has {blocks} blocks of {block_len} bytes, and a part would have {part}: \
@@ -98,6 +104,7 @@ pub async fn create(
     size: PartSize,
 ) -> Result<Vec<Arc<Bdev>>, SplitError> {
     let base = registry.find(base).map_err(LayerError::from)?;
+    base.refuse_zoned("parts").map_err(|words| SplitError::Zoned { words })?;
     let part_blocks = part_blocks(&base, count, size)?;
     let room = base.num_blocks() / part_blocks;
     let made = room.min(u64::from(count.clamp(1, COUNT_MAX)));

@@ -72,6 +72,33 @@ macro_rules! for_each_bdevio_case {
     };
 }
 
+/// Why a case is not for a zoned device, whose blocks are written in order and lose what they hold
+/// together; none when it is.
+#[must_use]
+pub fn not_on_zones(case: &str) -> Option<&'static str> {
+    Some(match case {
+        "write_read_block"
+        | "write_zeroes_read_block"
+        | "write_zeroes_read_no_split"
+        | "write_zeroes_read_split"
+        | "write_zeroes_read_split_partial" => {
+            "it writes in the midst of blocks that have to stay as they are"
+        }
+        "write_read_2_blocks_on_overlapped_address_offset"
+        | "nvme_passthru_rw"
+        | "callback_forms" => "it writes a block a second time and keeps the one before it",
+        "write_read_offset_nbytes_equals_size_of_blockdev"
+        | "write_read_offset_nbytes_beyond_size_of_blockdev" => {
+            "it writes the last blocks of the device, which may be beyond the capacity of a zone"
+        }
+        "reset" => "a write that was abandoned leaves the one behind it without its place",
+        "batch" => "it writes at places far from each other",
+        "comparev_and_writev" => "it needs a compare-and-write, which zones do not have",
+        "write_read_max_offset" | "copy" => "it needs a copy, which zones do not have",
+        _ => return None,
+    })
+}
+
 macro_rules! table {
     ($($case:ident $title:literal)+) => {
         /// Every case with its title.

@@ -11,7 +11,7 @@ use crate::fixture::Dut;
 async fn writev_readv(dut: &Dut, offset: u64, write: &[u64], read: &[u64]) -> Result<()> {
     let blocks = write.iter().sum();
     ensure!(blocks == read.iter().sum::<u64>(), "the pieces make the same range");
-    dut.write(offset, blocks, 1).await?;
+    dut.prepare(offset, blocks).await?;
     let data = dut.pattern(blocks, 2)?;
     let mut rest = data.as_slice();
     let mut pieces = Vec::new();

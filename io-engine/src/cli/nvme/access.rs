@@ -150,9 +150,18 @@ impl Target {
 
     /// Sends an admin command whose data come from the controller.
     pub(super) fn admin(&self, sqe: &Sqe, bytes: u64, what: &str) -> Result<Vec<u8>, ExitCode> {
+        self.send("admin", sqe, bytes, what)
+    }
+
+    /// Sends an I/O command without data, or whose data come from the controller.
+    pub(super) fn io(&self, sqe: &Sqe, bytes: u64, what: &str) -> Result<Vec<u8>, ExitCode> {
+        self.send("io", sqe, bytes, what)
+    }
+
+    fn send(&self, queue: &str, sqe: &Sqe, bytes: u64, what: &str) -> Result<Vec<u8>, ExitCode> {
         let params = json!({
             "name": self.controller,
-            "cmd_type": "admin",
+            "cmd_type": queue,
             "data_direction": "c2h",
             "cmdbuf": BASE64.encode(sqe.as_bytes()),
             "data_len": bytes,

@@ -6,6 +6,7 @@
 
 mod access;
 mod show;
+mod zns;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use super::manage::view::{self, Column, Form};
 use super::remote::{call, fail, print};
 use super::{ExitCode, ManageArgs, OutputFormat};
 use access::Target;
+pub use zns::{ZnsCommand, ZoneArgs};
 
 /// Entries of the error log that are read at the most, whatever the controller has.
 const ERRORS_MAX: u64 = 256;
@@ -185,6 +187,9 @@ pub enum NvmeCommand {
     AttachNs(ControllerArgs),
     /// Detach a namespace from the controller
     DetachNs(ControllerArgs),
+    /// Show and manage the zones of a zoned namespace
+    #[command(subcommand)]
+    Zns(ZnsCommand),
 }
 
 /// How data are erased.
@@ -254,6 +259,7 @@ fn execute(args: &NvmeArgs) -> Done {
         | NvmeCommand::Fw { target, .. }
         | NvmeCommand::CreateNs { target, .. }
         | NvmeCommand::DeleteNs { target, .. } => target,
+        NvmeCommand::Zns(command) => command.place(),
     };
     // Before anything is attached.
     confirmed(&args.command, &place.controller)?;
@@ -314,6 +320,7 @@ fn execute_on(target: &Target, command: &NvmeCommand) -> Done {
         NvmeCommand::DeleteNs { .. } => of_namespace(target, "nvme_namespace_delete"),
         NvmeCommand::AttachNs(_) => of_namespace(target, "nvme_namespace_attach"),
         NvmeCommand::DetachNs(_) => of_namespace(target, "nvme_namespace_detach"),
+        NvmeCommand::Zns(command) => zns::execute(target, command),
     }
 }
 
@@ -335,6 +342,10 @@ fn confirmed(command: &NvmeCommand, name: &str) -> Result<(), ExitCode> {
         NvmeCommand::Sanitize { force, .. } => ("lose all data of the subsystem", force),
         NvmeCommand::DeleteNs { force, .. } => ("lose the namespace with all data", force),
         NvmeCommand::Fw { image: Some(_), force, .. } => ("change the firmware", force),
+        NvmeCommand::Zns(command) => match command.destroys() {
+            Some(what) => what,
+            None => return Ok(()),
+        },
         _ => return Ok(()),
     };
     if force.force {

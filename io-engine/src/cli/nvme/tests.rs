@@ -32,7 +32,14 @@ fn lines() {
     };
     assert_eq!((block_size, erase, force.force), (Some(4096), Erase::UserData, true));
     assert_eq!(name_of(&SanitizeAction::BlockErase), "block_erase");
+    let line = "nvme zns reset-zone Nvme0n1 -s 4096 --force";
+    let NvmeCommand::Zns(ZnsCommand::ResetZone { zone, .. }) = nvme(line).command else {
+        panic!("reset")
+    };
+    assert_eq!((zone.start_lba, zone.select_all), (Some(4096), false));
     for (line, reason) in [
+        ("nvme zns open-zone a", "--start-lba"),
+        ("nvme zns finish-zone a -s 0 -a", "cannot be used with"),
         ("nvme identify", "<CONTROLLER>"),
         ("nvme format a --lbaf 1 --block-size 512", "cannot be used with"),
         ("nvme format a --all --nsid 1", "cannot be used with"),
@@ -46,14 +53,20 @@ fn lines() {
 #[test]
 fn what_destroys_is_asked_for() {
     // Tests have no terminal.
-    for line in
-        ["nvme format a", "nvme delete-ns a", "nvme fw a --image x", "nvme sanitize a overwrite"]
-    {
+    for line in [
+        "nvme format a",
+        "nvme delete-ns a",
+        "nvme fw a --image x",
+        "nvme sanitize a overwrite",
+        "nvme zns reset-zone a -a",
+        "nvme zns offline-zone a -s 0",
+    ] {
         assert_eq!(confirmed(&nvme(line).command, "a"), Err(ExitCode::Usage), "{line}");
         let forced = format!("{line} --force");
         assert_eq!(confirmed(&nvme(&forced).command, "a"), Ok(()), "{forced}");
     }
     assert_eq!(confirmed(&nvme("nvme fw a").command, "a"), Ok(()));
+    assert_eq!(confirmed(&nvme("nvme zns close-zone a -a").command, "a"), Ok(()));
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn perf(options: &str) -> Result<PerfArgs, String> {
     Ok(perf.args)
 }
 
-const DISK: Geometry<'_> = Geometry { name: "disk", block_len: 512, num_blocks: 2048 };
+const DISK: Geometry<'_> = Geometry { name: "disk", block_len: 512, num_blocks: 2048, zones: None };
 const PLACE: Place = Place { device: 0, core: 0, cores: 1 };
 
 #[test]

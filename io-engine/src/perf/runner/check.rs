@@ -41,6 +41,8 @@ struct State {
 struct Slot {
     io: Io,
     generation: u64,
+    /// It resets a zone instead, the one of the I/O.
+    resets: bool,
     /// The buffer, unless an operation has it.
     buf: IoBuf,
 }
@@ -54,7 +56,8 @@ impl Checker {
         bufs: Vec<IoBuf>,
     ) -> Rc<Self> {
         let io = Io { op: Op::Flush, lba: 0 };
-        let slots: Vec<_> = bufs.into_iter().map(|buf| Slot { io, generation: 0, buf }).collect();
+        let slots: Vec<_> =
+            bufs.into_iter().map(|buf| Slot { io, generation: 0, resets: false, buf }).collect();
         let state = RefCell::new(State {
             lane,
             plan,
@@ -92,6 +95,10 @@ impl State {
                 Step::Read { lba, generation } => {
                     self.submit(Io { op: Op::Read, lba }, generation);
                 }
+                Step::Reset { lba } => {
+                    self.draining = true;
+                    self.reset(lba);
+                }
                 Step::Flush => {
                     // The reads that follow are to find what the flush left behind.
                     self.draining = true;
@@ -128,9 +135,27 @@ impl State {
         }
     }
 
+    fn reset(&mut self, lba: u64) {
+        let Some(index) = self.free.pop() else { return };
+        (self.slots[index].io, self.slots[index].resets) = (Io { op: Op::Write, lba }, true);
+        match self.lane.reset_zone(lba, index as u64) {
+            Ok(()) => self.lane.in_flight += 1,
+            Err(refused) => {
+                self.lane.refused(Op::Write, refused.status);
+                self.aborted = true;
+            }
+        }
+    }
+
     fn ended(&mut self, index: usize, done: IoCompletion) {
         let &Slot { io, generation, .. } = &self.slots[index];
         self.lane.in_flight -= 1;
+        if std::mem::take(&mut self.slots[index].resets) {
+            if !done.status.is_success() {
+                self.lane.reset_failed(done.status);
+            }
+            return self.free.push(index);
+        }
         let succeeded = done.status.is_success();
         if succeeded {
             self.lane.succeeded(io.op, done.latency_ticks);

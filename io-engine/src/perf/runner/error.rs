@@ -27,6 +27,14 @@ pub enum PerfError {
         /// The device's name.
         device: String,
     },
+    /// The load does not suit the zones of a device.
+    #[error("{device} is a zoned device: {why}")]
+    Zoned {
+        /// The device's name.
+        device: String,
+        /// Why.
+        why: String,
+    },
     /// The device does not know an operation of the pattern.
     #[error("{device}: the device knows no {}, and the load needs it", op.name())]
     Unsupported {
@@ -83,6 +91,7 @@ impl PerfError {
             Self::Cores(_)
             | Self::Options(_)
             | Self::NothingStored { .. }
+            | Self::Zoned { .. }
             | Self::Unsupported { .. } => ExitCode::Usage,
             Self::Management(error) => error.exit_code(),
             Self::Bdev(BdevError::Driver { .. }) => ExitCode::Resources,

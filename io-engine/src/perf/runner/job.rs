@@ -14,10 +14,11 @@ use spdk_rs::reactor::{Counter, Reactor, sleep, yield_now};
 use super::check::Checker;
 use super::lane::{Lane, LaneOptions, Load};
 use super::stream::Streamer;
+use super::zoned::ZoneWriter;
 use crate::core::{BlockDeviceDescriptor, BlockDeviceHandle, CoreError};
 use crate::perf::report::JobStats;
 use crate::perf::verify::Verifier;
-use crate::perf::workload::{Op, Spec, VerifyPlan, Workload, WorkloadVisitor, mix64};
+use crate::perf::workload::{Op, Spec, VerifyPlan, Workload, WorkloadVisitor, ZoneWriters, mix64};
 
 /// Bytes of buffers that are filled before others have a turn: some 100 µs.
 const FILL_BYTES: usize = 1 << 20;
@@ -172,5 +173,9 @@ impl WorkloadVisitor for Build {
 
     fn verify(self, plan: VerifyPlan) -> Self::Output {
         Some(Checker::new(self.lane, plan, self.verifier?, self.bufs))
+    }
+
+    fn zones(self, writers: ZoneWriters) -> Self::Output {
+        Some(ZoneWriter::new(self.lane, writers, self.bufs))
     }
 }

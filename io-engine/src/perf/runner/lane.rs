@@ -7,6 +7,7 @@ use std::task::{Poll, Waker};
 use spdk_rs::NvmeStatus;
 use spdk_rs::bdev::{IoBuf, IoConsumer, IoRequest, IoType, Refused};
 use spdk_rs::env::Clock;
+use spdk_rs::nvme::spec::zns::ZoneAction;
 use spdk_rs::reactor::Counter;
 
 use crate::core::BlockDeviceHandle;
@@ -104,6 +105,19 @@ impl Lane {
             Op::Unmap => handle.unmap_blocks(io.lba, *blocks, own, tag),
             Op::WriteZeroes => handle.write_zeroes(io.lba, *blocks, own, tag),
         }
+    }
+
+    /// Makes the zone that begins at a block empty.
+    pub(super) fn reset_zone(&self, first_block: u64, tag: u64) -> Result<(), Box<Refused>> {
+        // The blocks that follow are not looked at by the device, but are known to be there.
+        let reset = IoRequest::zone(first_block, 1, ZoneAction::Reset);
+        self.handle.submit(reset, &self.own, tag)
+    }
+
+    /// Counts a zone that could not be made empty, for the write that was to follow.
+    #[cold]
+    pub(super) fn reset_failed(&mut self, status: NvmeStatus) {
+        self.stats.record_error(Op::Write, || format!("reset of a zone: {status}"));
     }
 
     /// Counts an I/O that succeeded.

@@ -183,6 +183,7 @@ fn run_case(case: Case) -> (JobStats, u64) {
         core: 0,
         cores: 1,
         flush_every: case.flush_every,
+        zones: None,
     };
     let plan = JobPlan {
         descriptor: Arc::from(descriptor),

@@ -10,6 +10,10 @@
 //! - Between two [`Step::Drain`]s no block is touched twice, so the order of completion is free.
 //! - Every write is read back after it, with the generation it was written with.
 //! - Once stopped, the plan issues no further write and comes to [`Step::Done`].
+//! - On a zoned device a zone is reset before its first write, and no write is issued before the
+//!   one before it has ended. What a reset took away and nobody wrote again is not asked for.
+
+use super::zones::Places;
 
 /// The next thing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,11 @@ pub enum Step {
         lba: u64,
         /// The generation that was written last.
         generation: u64,
+    },
+    /// Make the zone that begins at a block empty; nothing is in flight.
+    Reset {
+        /// The first block of the zone.
+        lba: u64,
     },
     /// Flush the device; nothing is in flight.
     Flush,
@@ -54,7 +63,11 @@ enum Phase {
 pub struct VerifyPlan {
     first: u64,
     end: u64,
-    blocks_per_io: u64,
+    places: Places,
+    /// Wait before the next write.
+    waits: bool,
+    /// The end of the zone that was reset last; what lies in it behind the last write is gone.
+    wiped: u64,
     flushes: bool,
     window_len: u64,
     window: u64,
@@ -73,11 +86,13 @@ const WINDOW_MAX: u64 = 1024;
 impl VerifyPlan {
     /// A plan over the I/Os from `first` to `end` (exclusive, not empty). A `flush_every` shortens
     /// the window to that many writes and flushes each window before it is checked.
-    pub(super) fn new(first: u64, end: u64, blocks_per_io: u64, flush_every: Option<u64>) -> Self {
+    pub(super) fn new(first: u64, end: u64, places: Places, flush_every: Option<u64>) -> Self {
         Self {
             first,
             end,
-            blocks_per_io,
+            places,
+            waits: false,
+            wiped: first,
             flushes: flush_every.is_some(),
             window_len: flush_every.unwrap_or(WINDOW_MAX).clamp(1, WINDOW_MAX),
             window: first,
@@ -112,26 +127,35 @@ impl VerifyPlan {
         let window_end = self.window.saturating_add(self.window_len).min(self.end);
         if self.stopped || self.next == window_end {
             self.written = self.next;
+            self.waits = false;
             let phase = if self.flushes { Phase::Flush } else { Phase::Check };
             self.enter(phase, self.window);
             return Step::Drain;
         }
+        if std::mem::take(&mut self.waits) {
+            return Step::Drain;
+        }
+        if let Some((begin, end)) = self.places.zone_of(self.next) {
+            self.waits = true;
+            if begin == self.next && self.wiped != end {
+                self.wiped = end;
+                return Step::Reset { lba: self.places.lba(begin) };
+            }
+        }
         self.next += 1;
-        Step::Write { lba: (self.next - 1) * self.blocks_per_io, generation: self.generation }
+        Step::Write { lba: self.places.lba(self.next - 1), generation: self.generation }
     }
 
     fn check(&mut self) -> Step {
         if self.next < self.written {
             self.next += 1;
-            return Step::Read {
-                lba: (self.next - 1) * self.blocks_per_io,
-                generation: self.generation,
-            };
+            return Step::Read { lba: self.places.lba(self.next - 1), generation: self.generation };
         }
         if self.stopped {
             self.enter(Phase::Audit, self.first);
         } else if self.written == self.end {
             self.generation += 1;
+            self.wiped = self.first;
             self.window = self.first;
             self.enter(Phase::Write, self.first);
         } else {
@@ -144,6 +168,9 @@ impl VerifyPlan {
     fn audit(&mut self) -> Step {
         // In the first pass nothing lies beyond what was written; later, the pass before does.
         let end = if self.generation == 1 { self.written } else { self.end };
+        if self.generation > 1 && (self.written..self.wiped).contains(&self.next) {
+            self.next = self.wiped;
+        }
         if self.next >= end {
             self.phase = Phase::Done;
             return Step::Drain;
@@ -151,7 +178,7 @@ impl VerifyPlan {
         let slot = self.next;
         self.next += 1;
         let generation = self.generation - u64::from(slot >= self.written);
-        Step::Read { lba: slot * self.blocks_per_io, generation }
+        Step::Read { lba: self.places.lba(slot), generation }
     }
 
     fn enter(&mut self, phase: Phase, at: u64) {

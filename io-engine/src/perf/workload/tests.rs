@@ -16,6 +16,7 @@ const SPEC: Spec = Spec {
     core: 0,
     cores: 1,
     flush_every: None,
+    zones: None,
 };
 
 /// Takes the first I/Os of a stream.
@@ -31,6 +32,10 @@ impl WorkloadVisitor for Take {
     fn verify(self, _: VerifyPlan) -> Vec<Io> {
         panic!("verify is a plan and not a stream")
     }
+
+    fn zones(self, _: ZoneWriters) -> Vec<Io> {
+        panic!("no stream, but several")
+    }
 }
 
 struct TakePlan;
@@ -44,6 +49,10 @@ impl WorkloadVisitor for TakePlan {
 
     fn verify(self, plan: VerifyPlan) -> VerifyPlan {
         plan
+    }
+
+    fn zones(self, _: ZoneWriters) -> VerifyPlan {
+        panic!("only verify is a plan")
     }
 }
 
@@ -201,6 +210,57 @@ proptest! {
         prop_assert_eq!(seen.len() as u64, slots);
     }
 
+    /// Plays the plan against a model of zones: one write at a time, at the write pointer.
+    #[test]
+    fn the_plan_keeps_the_order_of_zones(
+        zones in 1_u64..40, capacity_blocks in 1_u64..40, stop_after in 0_usize..5000,
+        blocks_per_io in 1_u64..4, flush_every in proptest::option::of(1_u64..100),
+    ) {
+        prop_assume!(capacity_blocks >= blocks_per_io);
+        let zone_blocks = 64;
+        let shape = ZoneShape { zone_blocks, capacity_blocks, zones };
+        let (pattern, num_blocks) = (Pattern::Verify, zone_blocks * zones);
+        let spec =
+            Spec { pattern, num_blocks, blocks_per_io, flush_every, zones: Some(shape), ..SPEC };
+        let mut plan = spec.visit(TakePlan).expect("it fits");
+        let (mut device, mut audit) = (HashMap::new(), HashSet::new());
+        // Full at first: nothing can be written before a reset.
+        let mut pointers = vec![capacity_blocks; usize::try_from(zones).expect("small")];
+        let place = |lba: u64| (usize::try_from(lba / zone_blocks).expect("small"), lba % zone_blocks);
+        let (mut in_flight, mut steps) = (0, 0);
+        loop {
+            if steps == stop_after {
+                plan.stop();
+            }
+            steps += 1;
+            match plan.next_step() {
+                Step::Reset { lba } => {
+                    prop_assert_eq!((in_flight, place(lba).1), (0, 0));
+                    pointers[place(lba).0] = 0;
+                    device.retain(|other, _| place(*other).0 != place(lba).0);
+                    in_flight = 1;
+                }
+                Step::Write { lba, generation } => {
+                    prop_assert_eq!((in_flight, place(lba).1), (0, pointers[place(lba).0]));
+                    prop_assert!(steps <= stop_after, "no write after the stop");
+                    pointers[place(lba).0] += blocks_per_io;
+                    prop_assert!(pointers[place(lba).0] <= capacity_blocks);
+                    device.insert(lba, generation);
+                    in_flight = 1;
+                }
+                Step::Read { lba, generation } => {
+                    prop_assert_eq!(device.get(&lba), Some(&generation));
+                    audit.insert(lba);
+                    in_flight += 1;
+                }
+                Step::Flush => prop_assert_eq!(in_flight, 0),
+                Step::Drain => in_flight = 0,
+                Step::Done => break,
+            }
+        }
+        prop_assert!(device.keys().all(|lba| audit.contains(lba)));
+    }
+
     /// Plays the plan against a model device in which everything in flight completes at a drain.
     #[test]
     fn the_plan_checks_every_write(
@@ -237,6 +297,7 @@ proptest! {
                         prop_assert!(audit.insert(lba), "audited once");
                     }
                 }
+                Step::Reset { .. } => prop_assert!(false, "there are no zones"),
                 Step::Flush => {
                     prop_assert!(flush_every.is_some() && in_flight.is_empty());
                     unflushed = 0;

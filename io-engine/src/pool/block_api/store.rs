@@ -93,6 +93,11 @@ impl BlockStore {
         name: &str,
         made_device: bool,
     ) -> Result<Arc<Self>, BlockApiError> {
+        let bdev = engine.registry().find(name).map_err(CoreError::from)?;
+        bdev.refuse_zoned("a store of blocks").map_err(|allowed| {
+            let (option, value) = ("device", name.to_owned());
+            BlockApiError::Option { option, value, allowed }
+        })?;
         let device = engine.device_lookup(name)?;
         options.space(&*device)?;
         let descriptor: Arc<dyn BlockDeviceDescriptor> = Arc::from(device.open(true, OWNER)?);

@@ -32,6 +32,12 @@ pub enum ManagerError {
         #[source]
         source: std::io::Error,
     },
+    /// The device below has zones.
+    #[error("{words}")]
+    Zoned {
+        /// Which device, and why that cannot be.
+        words: String,
+    },
     /// There is no such pool.
     #[error("there is no pool '{name}'; imported are {imported}")]
     NoSuchPool {

@@ -219,6 +219,7 @@ impl PoolManager {
             (OpenMode::ReadWrite, ClaimKind::ExclusiveWrite)
         };
         let bdev = self.registry.find(&base.device)?;
+        bdev.refuse_zoned("a pool").map_err(|words| ManagerError::Zoned { words })?;
         let desc = BdevDesc::open(&bdev, mode, owner, Some(removal_listener(&home, key)))?;
         desc.claim(claim)?;
         let own = Arc::clone(&desc);

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::bdev::{
     Bdev, BdevChannel, BdevDesc, BdevInfo, BdevIo, BdevOps, ClaimError, ClaimKind, DeviceEvent,
-    IoHandle, IoLimits, IoTypes, OpenMode, Registry, RegistryError,
+    IoHandle, IoLimits, IoTypes, OpenMode, Registry, RegistryError, ZoneGeometry,
 };
 use crate::reactor::{Reactor, ReactorHandle};
 
@@ -170,6 +170,10 @@ impl BdevOps for Layer {
 
     fn create_channel(&self, _reactor: &Rc<Reactor>) -> std::io::Result<Box<dyn BdevChannel>> {
         Ok(Box::new(LayerChannel(self.desc.io_handle()?)))
+    }
+
+    fn zones(&self) -> Option<ZoneGeometry> {
+        self.desc.bdev().zones().copied()
     }
 
     fn driver_info(&self) -> serde_json::Value {

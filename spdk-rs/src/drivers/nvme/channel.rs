@@ -298,7 +298,7 @@ impl ChannelCore {
         let controller = context[WORD_CONTROLLER];
         match verdict {
             Verdict::End(status) => {
-                if kind == IoType::NvmeIo {
+                if has_result(kind) {
                     io.set_result(end.result);
                 }
                 io.complete(status);
@@ -351,6 +351,12 @@ fn has_cache(path: &ChannelPath) -> bool {
     path.info.as_ref().is_none_or(|info| info.pcie.is_some() || cached(info))
 }
 
+/// Whether what a command answers beside its status is the I/O's: the block that an append has
+/// written first, or whatever a command of the caller's own comes to.
+const fn has_result(kind: IoType) -> bool {
+    matches!(kind, IoType::NvmeIo | IoType::ZoneAppend)
+}
+
 impl CommandOwner for ChannelCore {
     #[inline]
     fn command_done(&self, tag: u64, end: &CommandEnd) {
@@ -362,7 +368,7 @@ impl CommandOwner for ChannelCore {
             return;
         };
         if end.status.is_success() {
-            if io.kind() == IoType::NvmeIo {
+            if has_result(io.kind()) {
                 io.set_result(end.result);
             }
             io.complete(NvmeStatus::SUCCESS);

@@ -57,8 +57,19 @@ pub(super) fn io_types(info: &LinkInfo, namespace: &Namespace) -> IoTypes {
     if info.identify.fuses.get() & fuses::COMPARE_AND_WRITE != 0 && known & oncs::COMPARE != 0 {
         types = types.with(IoTypes::of(&[IoType::CompareAndWrite]));
     }
+    if namespace.zones.is_some() {
+        // What gives up, copies or replaces blocks wherever they are is not for zones.
+        types = types.without(NOT_ZONED).with(ZONED);
+    }
     types
 }
+
+/// What only namespaces with zones can be asked for.
+const ZONED: IoTypes =
+    IoTypes::of(&[IoType::ZoneManagement, IoType::ZoneAppend, IoType::ZoneReport]);
+
+/// What namespaces with zones are not asked for.
+const NOT_ZONED: IoTypes = IoTypes::of(&[IoType::Unmap, IoType::Copy, IoType::CompareAndWrite]);
 
 /// The command of an I/O that is one command, with its data.
 #[inline(always)]
@@ -101,6 +112,19 @@ fn other_command(io: &mut BdevIo, nsid: u32) -> Result<(Sqe, CommandData), NvmeS
                 sqe.cdw12.set(sqe.cdw12.get() | 1 << 30);
             }
             Ok((sqe, descriptor(io, range.as_bytes())))
+        }
+        IoType::ZoneAppend => {
+            Ok((block(io, opcode::nvm::ZONE_APPEND, nsid), CommandData::of(io.iovs())))
+        }
+        IoType::ZoneManagement => {
+            let (action, all) = io.zone_action().ok_or(NvmeStatus::INVALID_FIELD)?;
+            Ok((Sqe::zone_send(nsid, io.offset_blocks(), action, all), CommandData::None))
+        }
+        IoType::ZoneReport => {
+            let bytes = crate::env::iovec::total_len(io.iovs());
+            let bytes = u32::try_from(bytes).map_err(|_| NvmeStatus::INVALID_FIELD)?;
+            let sqe = Sqe::zone_report(nsid, io.offset_blocks(), bytes);
+            Ok((sqe, CommandData::of(io.iovs())))
         }
         IoType::NvmeIo => passthrough(io.nvme_command(), Some(nsid), io.iovs()),
         _ => Err(NvmeStatus::INVALID_OPCODE),

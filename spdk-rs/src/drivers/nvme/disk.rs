@@ -10,10 +10,10 @@ use uuid::Uuid;
 use super::channel::ChannelCore;
 use super::command::{self, COMMAND_BLOCKS_MAX, SEGMENTS_MAX};
 use super::head::{Head, Path, ana_words};
-use crate::bdev::{Bdev, BdevChannel, BdevInfo, BdevOps, IoLimits, IoTypes};
+use crate::bdev::{Bdev, BdevChannel, BdevInfo, BdevOps, IoLimits, IoTypes, ZoneGeometry};
 use crate::nvme::controller::link::LinkInfo;
 use crate::nvme::controller::scan::Namespace;
-use crate::nvme::spec::identify::{cmic, nmic, oacs, oncs, vwc};
+use crate::nvme::spec::identify::{cmic, csi, nmic, oacs, oncs, vwc};
 use crate::nvme::spec::text;
 use crate::reactor::Reactor;
 
@@ -21,6 +21,7 @@ use crate::reactor::Reactor;
 pub struct NvmeDisk {
     head: Arc<Head>,
     types: IoTypes,
+    zones: Option<ZoneGeometry>,
 }
 
 impl NvmeDisk {
@@ -33,6 +34,8 @@ impl NvmeDisk {
 
 /// Makes the block device of a namespace.
 pub(super) fn make(head: &Arc<Head>, info: &LinkInfo, namespace: &Namespace) -> Arc<Bdev> {
+    let limits = limits(info, namespace);
+    let zones = zones(namespace, &limits);
     let bdev = BdevInfo {
         name: head.name.clone(),
         aliases: Vec::new(),
@@ -45,10 +48,10 @@ pub(super) fn make(head: &Arc<Head>, info: &LinkInfo, namespace: &Namespace) -> 
         alignment: 1,
         write_cache: info.identify.vwc & vwc::PRESENT != 0,
         read_only: namespace.read_only,
-        limits: limits(info, namespace),
+        limits,
     };
     let types = command::io_types(info, namespace);
-    Bdev::new(bdev, Box::new(NvmeDisk { head: Arc::clone(head), types }))
+    Bdev::new(bdev, Box::new(NvmeDisk { head: Arc::clone(head), types, zones }))
 }
 
 /// The namespace's own name, or one made of the subsystem's and its number.
@@ -66,6 +69,19 @@ fn unique(info: &LinkInfo, namespace: &Namespace) -> Uuid {
         };
         let name = format!("{subsystem}/{}", namespace.nsid);
         Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+    })
+}
+
+/// The zones, in blocks.
+fn zones(namespace: &Namespace, limits: &IoLimits) -> Option<ZoneGeometry> {
+    let zones = namespace.zones?;
+    let told = zones.append_bytes_max.map(|bytes| (bytes / u64::from(namespace.block_len)).max(1));
+    Some(ZoneGeometry {
+        zone_blocks: zones.zone_blocks,
+        append_blocks_max: told.map_or(limits.blocks_max, |blocks| blocks.min(limits.blocks_max)),
+        open_max: zones.open_max,
+        active_max: zones.active_max,
+        reads_cross: zones.reads_cross,
     })
 }
 
@@ -91,6 +107,10 @@ fn limits(info: &LinkInfo, namespace: &Namespace) -> IoLimits {
 impl BdevOps for NvmeDisk {
     fn io_types(&self) -> IoTypes {
         self.types
+    }
+
+    fn zones(&self) -> Option<ZoneGeometry> {
+        self.zones
     }
 
     fn create_channel(&self, reactor: &Rc<Reactor>) -> std::io::Result<Box<dyn BdevChannel>> {
@@ -123,6 +143,7 @@ fn describe(path: &Path) -> Value {
         "ns_data": {
             "id": path.namespace.nsid,
             "can_share": path.namespace.shared,
+            "csi": if path.namespace.zones.is_some() { csi::ZONED } else { csi::NVM },
         },
     });
     let Some(info) = path.controller.info() else { return described };

@@ -223,7 +223,7 @@ impl Shared {
         if let Some(member) = known {
             let Some(first) = member.head.first() else { return Err("it is going".to_owned()) };
             let (old, new) = (&first.namespace, &path.namespace);
-            if old.ids == new.ids && old.block_len == new.block_len {
+            if is_same(old, new) {
                 let num_blocks = new.num_blocks;
                 let _ = member.head.set_path(path);
                 self.refresh(&member.head).await;
@@ -310,4 +310,11 @@ impl Shared {
         super::home::stop(controller).await;
         self.remove(controller);
     }
+}
+
+/// Whether two descriptions are of one namespace, as far as its device would be the same. Limits of
+/// a zoned one may be the controller's, and differ from path to path.
+fn is_same(old: &Namespace, new: &Namespace) -> bool {
+    let zone_blocks = |namespace: &Namespace| namespace.zones.map(|zones| zones.zone_blocks);
+    old.ids == new.ids && old.block_len == new.block_len && zone_blocks(old) == zone_blocks(new)
 }

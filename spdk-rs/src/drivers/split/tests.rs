@@ -261,3 +261,15 @@ fn parts_keep_their_size_and_their_identity() {
     assert_ne!(uuids[0], uuids[1]);
     assert_eq!(parts.iter().map(|part| part.info().uuid).collect::<Vec<_>>(), uuids);
 }
+
+#[test]
+fn a_device_with_zones_has_no_parts() {
+    let rig = Rig::new();
+    rig.registry.register(&crate::bdev::zoned_double()).unwrap();
+    let (registry, handle) = (Arc::clone(&rig.registry), rig.reactor.handle());
+    let made = rig
+        .reactor
+        .block_on(async move { create(&registry, &handle, "z", 2, PartSize::Even).await });
+    let refused = made.unwrap_err().to_string();
+    assert!(refused.contains("parts cannot be on the zoned device 'z'"), "{refused}");
+}

@@ -6,10 +6,11 @@ use super::error::LinkError;
 use super::link::{Link, read};
 use crate::nvme::spec::Sqe;
 use crate::nvme::spec::identify::{
-    ActiveNamespaces, IDENTIFY_LEN, IdentifyNamespace, NamespaceId, NamespaceIds, cns, csi, nsattr,
-    nsfeat,
+    ActiveNamespaces, Flbas, IDENTIFY_LEN, IdentifyNamespace, NamespaceId, NamespaceIds, cns, csi,
+    nsattr, nsfeat,
 };
 use crate::nvme::spec::register::Vs;
+use crate::nvme::spec::zns::{IdentifyControllerZoned, IdentifyNamespaceZoned, ozcs};
 
 /// Namespaces of one controller that are looked at, at the most.
 const NAMESPACES_MAX: usize = 8192;
@@ -74,6 +75,23 @@ pub(crate) struct Namespace {
     pub(crate) nacwu: Option<u16>,
     /// Blocks of one source range of a copy; 0 when it cannot copy.
     pub(crate) copy_blocks_max: u16,
+    /// Its zones, when it is of the zoned namespace command set.
+    pub(crate) zones: Option<Zones>,
+}
+
+/// The zones of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Zones {
+    /// Blocks from the beginning of one zone to that of the next; not 0.
+    pub(crate) zone_blocks: u64,
+    /// Bytes of one append at the most; none when it is the longest transfer.
+    pub(crate) append_bytes_max: Option<u64>,
+    /// Zones that can be open; none for all.
+    pub(crate) open_max: Option<u32>,
+    /// Zones that can be active; none for all.
+    pub(crate) active_max: Option<u32>,
+    /// Reads may cross from one zone to the next.
+    pub(crate) reads_cross: bool,
 }
 
 impl Link {
@@ -136,7 +154,7 @@ impl Link {
     async fn namespace(&self, nsid: u32) -> Result<Option<Namespace>, LinkError> {
         let what = "identify namespace";
         let (ids, set) = self.unique_ids(nsid).await?;
-        if set != csi::NVM {
+        if set != csi::NVM && set != csi::ZONED {
             tracing::warn!(nsid, set, "a namespace of another I/O command set is left out");
             return Ok(None);
         }
@@ -145,7 +163,22 @@ impl Link {
         if data.ncap.get() == 0 && data.nsze.get() == 0 {
             return Ok(None);
         }
-        describe(nsid, ids, &data).map(Some)
+        let mut found = describe(nsid, ids, &data)?;
+        if set == csi::ZONED {
+            found.zones = Some(self.zones(nsid, &data).await?);
+        }
+        Ok(Some(found))
+    }
+
+    /// The zones of a namespace (Zoned Namespace Command Set Specification 1.1, section 4.1.5).
+    async fn zones(&self, nsid: u32, data: &IdentifyNamespace) -> Result<Zones, LinkError> {
+        let what = "identify namespace, zoned namespace command set";
+        let sqe = Sqe::identify(cns::NAMESPACE_CSI, nsid, csi::ZONED);
+        let zoned: IdentifyNamespaceZoned = read(Some(&self.identify(sqe, what).await?), what)?;
+        let what = "identify controller, zoned namespace command set";
+        let sqe = Sqe::identify(cns::CONTROLLER_CSI, 0, csi::ZONED);
+        let limits: IdentifyControllerZoned = read(Some(&self.identify(sqe, what).await?), what)?;
+        zones_of(data, &zoned, (limits.zasl, self.info().cap.mpsmin()))
     }
 
     /// The unique names, and the I/O command set.
@@ -214,12 +247,42 @@ fn describe(nsid: u32, ids: UniqueIds, data: &IdentifyNamespace) -> Result<Names
         rescap: data.rescap,
         nacwu: own_atomics.then_some(data.nacwu.get()),
         copy_blocks_max: data.mssrl.get(),
+        zones: None,
+    })
+}
+
+/// What the zoned command set says of a namespace, checked. `(zasl, mpsmin)`: the longest append as
+/// a power of two of the smallest page, and that page as one of 4096 bytes.
+fn zones_of(
+    data: &IdentifyNamespace,
+    zoned: &IdentifyNamespaceZoned,
+    (zasl, mpsmin): (u8, u8),
+) -> Result<Zones, LinkError> {
+    let what = "zoned namespace";
+    let zone_blocks = zoned.lbafe[usize::from(Flbas(data.flbas).index())].zsze.get();
+    let num_blocks = data.nsze.get();
+    if zone_blocks == 0 || zone_blocks > num_blocks {
+        let why = format!("zones of {zone_blocks} blocks where there are {num_blocks}");
+        return Err(LinkError::Data { what, why });
+    }
+    // 0's based; all ones for no limit, which has no successor.
+    let limit = |field: u32| field.checked_add(1);
+    let append_bytes_max = match zasl {
+        0 => None,
+        shift => 4096_u64.checked_shl(u32::from(shift) + u32::from(mpsmin)).filter(|&max| max != 0),
+    };
+    Ok(Zones {
+        zone_blocks,
+        append_bytes_max,
+        open_max: limit(zoned.mor.get()),
+        active_max: limit(zoned.mar.get()),
+        reads_cross: zoned.ozcs.get() & ozcs::READ_ACROSS != 0,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use zerocopy::byteorder::little_endian::{U16, U64};
+    use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
     use super::*;
     use crate::nvme::spec::identify::LbaFormat;
@@ -239,6 +302,25 @@ mod tests {
         let found = describe(3, UniqueIds::default(), &data).unwrap();
         assert_eq!((found.block_len, found.phys_block_len, found.num_blocks), (512, 4096, 1000));
         assert_eq!(found.ids.as_uuid(), Some(Uuid::from_bytes([7; 16])));
+    }
+
+    #[test]
+    fn zones_are_described() {
+        let mut zoned = IdentifyNamespaceZoned { mar: U32::new(u32::MAX), ..Default::default() };
+        zoned.mor = U32::new(13);
+        zoned.lbafe[0].zsze = U64::new(100);
+        zoned.ozcs = U16::new(ozcs::READ_ACROSS);
+        let found = zones_of(&data(), &zoned, (3, 1)).unwrap();
+        assert_eq!((found.open_max, found.active_max), (Some(14), None));
+        assert_eq!((found.zone_blocks, found.append_bytes_max), (100, Some(64 << 10)));
+        assert!(found.reads_cross);
+        assert_eq!(zones_of(&data(), &zoned, (0, 0)).unwrap().append_bytes_max, None);
+        assert_eq!(zones_of(&data(), &zoned, (200, 0)).unwrap().append_bytes_max, None);
+        for blocks in [0, 1001] {
+            zoned.lbafe[0].zsze = U64::new(blocks);
+            let refused = zones_of(&data(), &zoned, (0, 0)).unwrap_err().to_string();
+            assert!(refused.contains(&format!("zones of {blocks} blocks")), "{refused}");
+        }
     }
 
     #[test]

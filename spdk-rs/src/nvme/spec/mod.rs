@@ -27,6 +27,7 @@ pub mod reservation;
 #[cfg(test)]
 mod tests;
 pub mod text;
+pub mod zns;
 
 pub use command::{DataDirection, FusedPart, SglDescriptor, SglKind, Sqe};
 pub use completion::Cqe;

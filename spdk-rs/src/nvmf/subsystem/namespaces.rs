@@ -137,6 +137,11 @@ impl Subsystem {
             let value = format!("a device with blocks of {} bytes", info.block_len);
             return Err(NvmfError::invalid("bdev_name", value, "a power of two from 512 bytes"));
         }
+        if bdev.zones().is_some() {
+            let value = format!("the zoned device '{}'", bdev.name());
+            let allowed = "a device without zones: this target has no zoned namespaces";
+            return Err(NvmfError::invalid("bdev_name", value, allowed));
+        }
         if nguid == Some([0; 16]) {
             return Err(NvmfError::invalid("nguid", "zero", "a value that is not zero"));
         }

@@ -72,6 +72,41 @@ unknown_is_refused() {
     refused 'onnect|refused' "$IO_ENGINE" perf "nvmf://127.0.0.1:9/$NQN?ns=1&ctrlr_loss_timeout_sec=2" --no-huge -s 64 -n 1
 }
 
+# A device with zones of 4 MiB, 3 of which can be written, behind the kernel's target.
+zones() {
+    local null=/sys/kernel/config/nullb/zoned item
+    modprobe null_blk nr_devices=0
+    mkdir "$null"
+    for item in size=64 blocksize=512 memory_backed=1 zoned=1 zone_size=4 zone_capacity=3 zone_max_open=4 power=1; do
+        echo "${item#*=}" >"$null/${item%%=*}"
+    done
+    device zoned disk "$(null_disk "$null")" 512
+    namespace "$NQN" 3 zoned
+    "$IO_ENGINE" nvme zns report-zones "$(uri "$PORT1" 3)" -o json >"$WORK/zones.json"
+    python3 - "$WORK/zones.json" <<'PYTHON'
+import json, sys
+zones = json.load(open(sys.argv[1]))["zones"]
+assert [(zone["slba"], zone["cap"]) for zone in zones] == [(i * 8192, 6144) for i in range(16)], zones
+PYTHON
+    perf "$(uri "$PORT1" 3)" -q 8 -o 4k -n 500
+    # More than one command takes, and more than a pass.
+    perf "$(uri "$PORT1" 3)" -q 2 -o 1M -n 100
+    "$IO_ENGINE" perf "$(uri "$PORT1" 3)" --no-huge -s 64 -w write -q 4 -o 64k -n 500
+    "$IO_ENGINE" nvme zns finish-zone "$(uri "$PORT1" 3)" -s 8192
+    "$IO_ENGINE" nvme zns report-zones "$(uri "$PORT1" 3)" -s 8192 -d 1 | has_line ' full '
+    refused 'invalid|refused' "$IO_ENGINE" nvme zns open-zone "$(uri "$PORT1" 3)" -s 5
+    namespace_remove "$NQN" 3
+    echo 0 >"$null/power"
+    rmdir "$null"
+}
+
+# null_disk DIRECTORY: the device of null_blk that its directory stands for.
+null_disk() {
+    local disk=/dev/${1##*/}
+    if [[ ! -b $disk ]]; then disk=/dev/nullb$(<"$1/index"); fi
+    echo "$disk"
+}
+
 # connections PORT: how many are established.
 connections() { ss -Htn state established "dport = :$1" | wc -l; }
 
@@ -186,6 +221,7 @@ suite_checks() {
     check 'initiator: verified load, blocks of 4096; both digests' shapes 'hdgst=true&ddgst=true' 2 4096
     check 'initiator: two cores, each with a queue' two_cores
     check 'initiator: FUA and flushes' flushes_and_fua
+    check 'initiator: a device with zones' zones
     check 'initiator: unknown subsystems and dead ports are refused' unknown_is_refused
     check 'initiator: the target goes and comes back under load' reconnects
     check 'initiator: namespaces come, grow and go' namespaces_come_and_go

@@ -4,7 +4,7 @@
 #   0000:00:10.0   512-byte blocks
 #   0000:00:11.0   4096-byte blocks, transfers of 16 KiB at the most, one I/O queue
 #   0000:00:12.0   two namespaces
-#   0000:00:13.0   a controller memory buffer, and a zoned namespace that the engine has to leave alone
+#   0000:00:13.0   a controller memory buffer, and a second namespace, with zones of 16 MiB, 12 of which can be written
 #   0000:01:00.0   a slot that a drive is plugged into and pulled out of
 
 PLAIN=0000:00:10.0
@@ -14,6 +14,9 @@ ODD=0000:00:13.0
 HOT=0000:01:00.0
 NQN=nqn.2026-01.io.example:pcie
 EXPORT_PID=$WORK/export.pid
+
+# shellcheck source=test/vm/guest/zones.sh
+source "$here/zones.sh"
 
 # There is no target in this suite: the engine is what drives the disks.
 target_up() { :; }
@@ -433,10 +436,16 @@ suite_checks() {
     check 'what a controller tells of itself' told_of_itself
     check 'formats' formats
     check 'formats through a daemon' formats_of_a_daemon
+    CHECK_LIMIT=120
+    check 'zones are reported, opened, closed, finished and reset' zones_are_managed
+    check 'zones have write pointers' zones_have_write_pointers
+    check 'verified load: zones' zones_under_load
+    check 'zones as the kernel sees them' kernel_sees_the_same_zones
     CHECK_LIMIT=180
     check 'every driver case: 512-byte blocks' cases "$PLAIN/1"
     check 'every driver case: 4096-byte blocks' cases "$NARROW/1"
     check 'every driver case: without SGLs' cases "$PLAIN/1?sgl=false"
+    check 'every driver case that zones can have' zoned_cases
     check 'every driver case: queues in the memory of the controller' cases "$ODD/1?cmb_sqs=true"
     CHECK_LIMIT=60
     check 'what cannot be is refused' unknown_is_refused

@@ -13,6 +13,7 @@ mod pcie;
 mod shadows;
 mod target;
 mod wrong_data;
+mod zones;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,11 +3,11 @@
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
-use super::{Cq, Fault, Model, Sq, State};
+use super::{Cq, Fault, Model, Sq, State, zones};
 use crate::NvmeStatus;
 use crate::nvme::spec::identify::{
-    IdentifyCdw10, IdentifyController, IdentifyNamespace, LbaFormat, NamespaceId, NamespaceList,
-    cns, fuses, oacs, oaes, oncs, vwc,
+    IdentifyCdw10, IdentifyCdw11, IdentifyController, IdentifyNamespace, LbaFormat, NamespaceId,
+    NamespaceList, cns, csi, fuses, oacs, oaes, oncs, vwc,
 };
 use crate::nvme::spec::log::GetLogPage;
 use crate::nvme::spec::manage::sanicap;
@@ -115,7 +115,12 @@ impl Model {
 
     fn identify(&self, state: &State, sqe: &Sqe) -> Option<Vec<u8>> {
         let nsid = sqe.nsid.get();
+        let set = IdentifyCdw11(sqe.cdw11.get()).csi();
         let mut data = match IdentifyCdw10(sqe.cdw10.get()).cns() {
+            cns::NAMESPACE_CSI if set == csi::ZONED && state.zones.contains_key(&nsid) => {
+                zones::namespace()
+            }
+            cns::CONTROLLER_CSI if set == csi::ZONED && self.shape.zoned => zones::controller(),
             cns::CONTROLLER => self.controller().as_bytes().to_vec(),
             cns::ACTIVE_NAMESPACES => {
                 let there = state.namespaces.iter().filter(|(_, one)| one.attached);
@@ -126,6 +131,9 @@ impl Model {
                 let mut list = Vec::new();
                 let own = u128::from(self.address.domain) << 64 | u128::from(nsid);
                 NamespaceId::Uuid(own.to_be_bytes()).append_to(&mut list);
+                if state.zones.contains_key(&nsid) {
+                    NamespaceId::Csi(csi::ZONED).append_to(&mut list);
+                }
                 list
             }
             cns::NAMESPACE => {

@@ -43,9 +43,12 @@ impl Model {
             Some(Fault::PulledOut) => return self.pull_out(state),
             _ => {}
         }
-        let status = self.execute(state, sqe);
+        let (status, result) = match self.execute(state, sqe) {
+            Ok(result) => (NvmeStatus::SUCCESS, result),
+            Err(status) => (status, 0),
+        };
         let Some(sq) = state.sqs.get(&qid) else { return };
-        let mut cqe = Cqe::new(cid, sq.head, status, 0);
+        let mut cqe = Cqe::new(cid, sq.head, status, result);
         cqe.sqid.set(qid);
         let cqid = sq.cqid;
         match fault {
@@ -62,46 +65,50 @@ impl Model {
         self.post(state, cqid, cqe);
     }
 
-    fn execute(&self, state: &mut State, sqe: &Sqe) -> NvmeStatus {
+    fn execute(&self, state: &mut State, sqe: &Sqe) -> Result<u64, NvmeStatus> {
         match sqe.opcode {
-            nvm::FLUSH => return NvmeStatus::SUCCESS,
-            nvm::DATASET_MANAGEMENT => return self.deallocate(state, sqe),
+            nvm::FLUSH => return Ok(0),
+            nvm::DATASET_MANAGEMENT => return self.deallocate(state, sqe).ok().map(|()| 0),
+            nvm::ZONE_MANAGEMENT_SEND | nvm::ZONE_MANAGEMENT_RECEIVE => {
+                return self.zone_command(state, sqe).map(|()| 0);
+            }
             _ => {}
         }
         let Some(namespace) = state.namespaces.get(&sqe.nsid.get()).filter(|one| one.attached)
         else {
-            return NvmeStatus::INVALID_NAMESPACE;
+            return Err(NvmeStatus::INVALID_NAMESPACE);
         };
         let block = namespace.block();
-        let first = usize::try_from(sqe.cdw10_11()).unwrap();
         let blocks = usize::try_from(sqe.cdw12.get() & 0xffff).unwrap() + 1;
+        let place = Self::admit(state, sqe, blocks as u64)?;
+        let first = usize::try_from(place.unwrap_or(sqe.cdw10_11())).unwrap();
         let range = first * block..(first + blocks) * block;
-        if range.end > namespace.data.len() {
-            return NvmeStatus::LBA_OUT_OF_RANGE;
+        if range.end > state.disk(sqe).len() {
+            return Err(NvmeStatus::LBA_OUT_OF_RANGE);
         }
         let len = range.len();
         match sqe.opcode {
             nvm::READ => {
-                let data = namespace.data[range].to_vec();
+                let data = state.disk(sqe)[range].to_vec();
                 self.deliver(state, sqe, &data);
             }
-            nvm::WRITE => {
+            nvm::WRITE | nvm::ZONE_APPEND => {
                 if sqe.cdw12.get() >> 30 & 1 == 1 {
                     state.seen.fua += 1;
                 }
                 let Some(data) = self.fetch(state, sqe, len) else {
-                    return NvmeStatus::INTERNAL_ERROR;
+                    return Err(NvmeStatus::INTERNAL_ERROR);
                 };
                 state.disk(sqe)[range].copy_from_slice(&data);
             }
             nvm::COMPARE => match self.fetch(state, sqe, len) {
                 Some(data) if data == state.disk(sqe)[range] => {}
-                _ => return NvmeStatus::COMPARE_FAILURE,
+                _ => return Err(NvmeStatus::COMPARE_FAILURE),
             },
             nvm::WRITE_ZEROES => state.disk(sqe)[range].fill(0),
-            _ => return NvmeStatus::INVALID_OPCODE,
+            _ => return Err(NvmeStatus::INVALID_OPCODE),
         }
-        NvmeStatus::SUCCESS
+        Ok(place.unwrap_or(0))
     }
 
     fn deallocate(&self, state: &mut State, sqe: &Sqe) -> NvmeStatus {

@@ -12,6 +12,7 @@ mod doorbells;
 mod io;
 mod manage;
 mod memory;
+mod zones;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,6 +25,7 @@ use spdk_rs_sys::event::EventFd;
 use spdk_rs_sys::mmio::Mmio;
 use spdk_rs_sys::pci::PciAddress;
 
+pub(crate) use self::zones::{CAPACITY, ZONE};
 use super::function::{DmaMap, Function};
 use crate::NvmeStatus;
 use crate::env::Memory;
@@ -127,13 +129,15 @@ pub(crate) struct Shape {
     pub(crate) queues: u16,
     /// It has shadow doorbells.
     pub(crate) shadows: bool,
+    /// Namespace 1 has zones.
+    pub(crate) zoned: bool,
     /// Bytes of its own memory (CMB); 0 for none. It is switched on by CMBMSC.
     pub(crate) memory: usize,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { mdts: 5, sgls: 0, cache: true, queues: 4, shadows: false, memory: 0 }
+        Self { mdts: 5, sgls: 0, cache: true, queues: 4, shadows: false, zoned: false, memory: 0 }
     }
 }
 
@@ -172,6 +176,8 @@ struct State {
     events: Vec<u32>,
     seen: Seen,
     namespaces: BTreeMap<u32, manage::Namespace>,
+    /// The zones of those that have some.
+    zones: BTreeMap<u32, Vec<zones::Zone>>,
     /// What was downloaded and not committed yet.
     image: Vec<u8>,
     bells: doorbells::Bells,
@@ -258,7 +264,8 @@ impl Model {
         let arena = (start.addr(), len);
         let dma = Arc::new(DmaMap::Linear { start: arena.0, len, delta: DELTA });
         let first = manage::Namespace { lbaf: 0, attached: true, data: vec![0; BLOCK * BLOCKS] };
-        let state = State { namespaces: [(1, first)].into(), ..State::default() };
+        let zones = shape.zoned.then(|| (1, zones::all())).into_iter().collect();
+        let state = State { namespaces: [(1, first)].into(), zones, ..State::default() };
         let state = Mutex::new(state);
         let own = (shape.memory != 0).then(|| Arc::new(Mmio::in_memory(shape.memory).unwrap()));
         let model = Arc::new(Self { address, registers, file, own, dma, arena, shape, state });
@@ -274,7 +281,11 @@ impl Model {
     }
 
     fn set_capabilities(&self) {
-        let cap = Cap(0).with_mqes(255).with_to(1).with_css(1).with_cmbs(self.own.is_some());
+        let cap = Cap(0)
+            .with_mqes(255)
+            .with_to(1)
+            .with_css(if self.shape.zoned { 0x41 } else { 1 })
+            .with_cmbs(self.own.is_some());
         self.registers.write64(offset::CAP as usize, cap.0);
         self.registers.write32(offset::VS as usize, Vs::V1_4.0);
         self.show_memory();
@@ -410,6 +421,8 @@ impl Model {
     }
 
     fn enable(&self, state: &mut State) {
+        // All command sets where there is more than one, else the only one.
+        assert_eq!(self.cc().css(), if self.shape.zoned { 6 } else { 0 });
         state.enabled = true;
         state.seen.enabled += 1;
         if Self::take(state, |f| *f == Fault::NeverReady).is_some() {

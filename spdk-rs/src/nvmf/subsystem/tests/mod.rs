@@ -42,6 +42,14 @@ fn a_device_is_claimed_as_long_as_it_is_exported() {
 }
 
 #[test]
+fn a_device_with_zones_is_not_exported() {
+    let bench = Bench::new();
+    let refused = add(&bench, NamespaceOptions::new(crate::bdev::zoned_double())).unwrap_err();
+    assert_eq!(refused.kind(), NvmfErrorKind::Invalid);
+    assert!(refused.to_string().contains("the zoned device 'z'"), "{refused}");
+}
+
+#[test]
 fn numbers_groups_and_names_are_checked() {
     let bench = Bench::with(crate::env::Clock::Real, |options| options.max_namespaces = 2);
     let with = |name: &str, change: fn(&mut NamespaceOptions)| {

@@ -13,7 +13,7 @@ use super::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
 use super::vol::{Named, SIZE_MAX, VOLUME, delete, done};
 use super::{Context, Method, pool};
 use crate::bdev;
-use crate::pool::{CLUSTER_BYTES, Imported, VolumeInfo, VolumeOptions};
+use crate::pool::{CLUSTER_BYTES, Imported, ManagerError, PoolError, VolumeInfo, VolumeOptions};
 
 /// Why parameters of SPDK's stores are refused.
 const NO_CLUSTERS: &str = "a pool has no clusters of its own; it is counted in these";
@@ -38,7 +38,7 @@ pub(super) fn methods() -> Vec<Method> {
         ),
         Method::new(
             "bdev_lvol_grow_lvstore",
-            "Lets a pool take what its disk has grown by.",
+            "Lets a pool take what its disk has grown by; that it has not grown is no error.",
             grow_lvstore,
         ),
         Method::new("bdev_lvol_create", "Creates a volume.", create),
@@ -191,8 +191,22 @@ async fn get_lvstores(context: Arc<Context>, request: Store) -> RpcResult<Vec<Va
 
 async fn grow_lvstore(context: Arc<Context>, request: Store) -> RpcResult<bool> {
     let store = request.find(&context)?;
-    done(store.call(async |pool| pool.grow().await).await)?;
-    Ok(true)
+    match store.call(async |pool| pool.grow().await).await {
+        // SPDK's scripts grow a store after each rescan of its device.
+        Err(ManagerError::Pool(PoolError::Parameter { .. }))
+            if !shrank(&context, &store).await? =>
+        {
+            Ok(true)
+        }
+        grown => done(grown).map(|_| true),
+    }
+}
+
+/// Whether a pool has more than its device.
+async fn shrank(context: &Context, store: &Imported) -> RpcResult<bool> {
+    let device = context.engine()?.registry().find(&store.base().device);
+    let device = device.map_err(|error| errors::failed(&error))?;
+    Ok(device.size_bytes() < done(store.summary().await)?.size_bytes)
 }
 
 struct Create {
@@ -217,7 +231,7 @@ impl Request for Create {
         STORE,
         &[optional(
             "clear_method",
-            choice(&["none", "unmap", "write_zeroes"]),
+            choice(&["default", "none", "unmap", "write_zeroes"]),
             "They all mean the same: what was never written reads as zeroes.",
         )],
     ];

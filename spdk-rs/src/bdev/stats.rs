@@ -125,7 +125,7 @@ pub struct IoStats {
 
 impl ChannelCounters {
     /// Counters of a device with blocks of so many bytes.
-    pub(super) fn new(block_len: u32) -> Self {
+    pub(crate) fn new(block_len: u32) -> Self {
         Self {
             ops: std::array::from_fn(|_| OpCounters::new()),
             latencies: std::array::from_fn(|_| OpLatencies::new()),
@@ -138,7 +138,7 @@ impl ChannelCounters {
     /// Counts a completed operation; true when it failed, which is then to be counted apart: one
     /// call out of the fast path does all that a failure needs.
     #[inline(always)]
-    pub(super) fn record(&self, kind: IoType, blocks: u64, ticks: u64, status: NvmeStatus) -> bool {
+    pub(crate) fn record(&self, kind: IoType, blocks: u64, ticks: u64, status: NvmeStatus) -> bool {
         let op = &self.ops[kind as usize];
         op.ops.add(1);
         op.ticks.add(ticks);
@@ -153,7 +153,7 @@ impl ChannelCounters {
     }
 
     /// Counts an operation as failed that [`ChannelCounters::record`] has found to be.
-    pub(super) fn failed(&self, kind: IoType) {
+    pub(crate) fn failed(&self, kind: IoType) {
         self.ops[kind as usize].errors.add(1);
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Home {
     resets: RefCell<Vec<oneshot::Sender<Result<(), String>>>>,
     /// Who waits for the end.
     stops: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Who waits for the end of all connections.
+    disables: RefCell<Vec<oneshot::Sender<()>>>,
     /// It is being detached, since its device goes.
     leaving: Cell<bool>,
 }
@@ -64,6 +66,7 @@ pub(super) fn start(
         rescans: RefCell::default(),
         resets: RefCell::default(),
         stops: RefCell::default(),
+        disables: RefCell::default(),
         leaving: Cell::new(false),
     });
     NvmeCore::of(reactor).add_home(&home);
@@ -137,6 +140,21 @@ pub(super) async fn reset(controller: &Controller) -> Result<(), String> {
     told.await.unwrap_or_else(|_| Err("the controller was detached".to_owned()))
 }
 
+/// Ends a controller's connections until it is enabled, and waits for that.
+pub(super) async fn disable(controller: &Controller) -> Result<(), String> {
+    let id = controller.id;
+    controller.set_disabled(true);
+    let (tell, told) = oneshot::channel();
+    let sent = controller.home.send(move |reactor| {
+        if let Some(home) = NvmeCore::of(reactor).home(id) {
+            home.disables.borrow_mut().push(tell);
+            home.signal.raise(Events::RESET);
+        }
+    });
+    sent.await.map_err(|gone| gone.to_string())?;
+    told.await.map_err(|_| "the controller was detached".to_owned())
+}
+
 /// Has a controller's namespaces looked at anew, and waits until their devices are in line.
 pub(super) async fn rescan(controller: &Controller) -> Result<(), String> {
     let id = controller.id;
@@ -196,6 +214,10 @@ impl Home {
                     for waiting in self.rescans.take() {
                         let _ = waiting.send(Ok(()));
                     }
+                    if self.controller.is_disabled() {
+                        // That was asked for while it was being connected.
+                        self.signal.raise(Events::RESET);
+                    }
                     self.serve(&link).await;
                 }
                 Err(why) => {
@@ -213,6 +235,7 @@ impl Home {
         self.controller.set_state(ControllerState::Deleting);
         self.answer_resets(&Err("the controller was detached".to_owned()));
         drop(self.rescans.take());
+        drop(self.disables.take());
         NvmeCore::of(&self.reactor).remove_home(self.controller.id);
         for stop in self.stops.take() {
             let _ = stop.send(());
@@ -254,6 +277,11 @@ impl Home {
         }
         self.watch_patience();
         loop {
+            if self.controller.is_disabled() && !self.signal.has(Events::STOP) {
+                self.rest().await;
+                (lost_at, failed) = (clock.ticks(), 0);
+                self.watch_patience();
+            }
             let options = &self.controller.options;
             let lost_for = clock.duration_of(clock.ticks().saturating_sub(lost_at));
             match next_attempt(options, lost_for, failed, self.reactor.random()) {
@@ -335,6 +363,31 @@ impl Home {
         self.tell_channels().await;
         let events = self.signal.wait(Events::STOP | Events::RESET).await;
         self.signal.raise(events & Events::STOP);
+    }
+
+    /// Stays without connections until the controller is enabled, or detached.
+    async fn rest(&self) {
+        self.controller.set_state(ControllerState::Disabled);
+        self.controller.set_trouble("it was disabled");
+        self.shared.tell(&self.controller, |connected, paths| match connected {
+            0 => DeviceEvent::Unreachable,
+            _ => DeviceEvent::PathFailed { connected, paths },
+        });
+        self.tell_channels().await;
+        while self.controller.is_disabled() {
+            for disable in self.disables.take() {
+                let _ = disable.send(());
+            }
+            let events = self.signal.wait(Events::STOP | Events::RESET).await;
+            if events.contains(Events::STOP) {
+                self.signal.raise(Events::STOP);
+                return;
+            }
+            if self.controller.is_disabled() {
+                self.answer_resets(&Err("it is disabled".to_owned()));
+            }
+        }
+        self.controller.set_state(ControllerState::Resetting);
     }
 
     /// Detaches the controller, since its device goes. This comes back as a request to stop.

@@ -204,8 +204,8 @@ async fn set_io_timeout(context: Arc<Context>, request: SetIoTimeout) -> RpcResu
     Ok(true)
 }
 
-/// The refusal of the action `abort`: an I/O ends when its device has ended it, since until then the
-/// device reads or writes its memory.
+/// The refusal of the action `abort`: an I/O that was answered while its device still has it would be
+/// done later, over whatever was written to its place meanwhile.
 fn no_abort(bdev: &Bdev) -> ErrorObjectOwned {
     let (name, driver) = (bdev.name(), bdev.info().driver_name);
     let instead = match driver {
@@ -216,7 +216,7 @@ fn no_abort(bdev: &Bdev) -> ErrorObjectOwned {
     };
     let words = format!(
         "parameter `action` cannot be \"abort\": single I/Os of device '{name}' ({driver}) cannot \
-         be taken back; {instead}"
+         be taken back, and would be done after their answer; {instead}"
     );
     errors::errno(Errno::EOPNOTSUPP, words)
 }

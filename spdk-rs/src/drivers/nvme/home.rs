@@ -1,6 +1,8 @@
 //! A controller on the reactor that has its admin queue: the task that connects it, watches it, and
 //! connects it anew.
 
+mod ask;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use crate::nvme::controller::logs::AnaStates;
 use crate::nvme::controller::reconnect::{Attempt, io_fails, next_attempt};
 use crate::nvme::controller::signal::{Events, Signal};
 use crate::reactor::{Reactor, sleep};
+
+pub(super) use ask::{abort, disable, report, rescan, reset, stop, tell};
 
 /// How long commands may take to end when a controller is detached.
 const GRACE: Duration = Duration::from_secs(1);
@@ -71,118 +75,6 @@ pub(super) fn start(
     });
     NvmeCore::of(reactor).add_home(&home);
     reactor.spawn("nvme controller", async move { home.run(first).await });
-}
-
-/// Raises events of a controller's present association, from any reactor.
-pub(super) fn tell(reactor: &Rc<Reactor>, controller: &Arc<Controller>, events: Events) {
-    let (id, home, association) =
-        (controller.id, controller.home.clone(), controller.association());
-    reactor.spawn("nvme message", async move {
-        // A reactor that has ended has no controllers.
-        let _ = home
-            .send(move |reactor| {
-                if let Some(home) = NvmeCore::of(reactor).home(id)
-                    && home.controller.association() == association
-                {
-                    home.signal.raise(events);
-                }
-            })
-            .await;
-    });
-}
-
-/// Tells the listeners of a controller's namespaces, from any reactor.
-pub(super) fn report(reactor: &Rc<Reactor>, controller: &Arc<Controller>, event: DeviceEvent) {
-    let (id, home) = (controller.id, controller.home.clone());
-    reactor.spawn("nvme report", async move {
-        let told = home.send(move |reactor| {
-            if let Some(home) = NvmeCore::of(reactor).home(id) {
-                home.shared.tell(&home.controller, |_, _| event.clone());
-            }
-        });
-        // A reactor that has ended has no controllers.
-        let _ = told.await;
-    });
-}
-
-/// Asks for the abort of a command, from any reactor.
-pub(super) fn abort(reactor: &Rc<Reactor>, controller: &Arc<Controller>, qid: u16, cid: u16) {
-    let (id, home) = (controller.id, controller.home.clone());
-    reactor.spawn("nvme abort", async move {
-        let asked = home.spawn(move |reactor| async move {
-            let Some(home) = NvmeCore::of(&reactor).home(id) else { return };
-            let Some(link) = home.link() else { return };
-            let done = link.abort(qid, cid).await;
-            tracing::info!(qid, cid, ?done, "abort of an NVMe command");
-            let outcome = match done {
-                Ok(true) => "aborted",
-                Ok(false) => "not aborted",
-                Err(_) => "failed",
-            };
-            let event = DeviceEvent::CommandAbort { qid, cid, outcome };
-            home.shared.tell(&home.controller, |_, _| event.clone());
-        });
-        let _ = asked.await;
-    });
-}
-
-/// Resets a controller and waits until it is connected again.
-pub(super) async fn reset(controller: &Controller) -> Result<(), String> {
-    let id = controller.id;
-    let (tell, told) = oneshot::channel();
-    let sent = controller.home.send(move |reactor| {
-        if let Some(home) = NvmeCore::of(reactor).home(id) {
-            home.resets.borrow_mut().push(tell);
-            home.signal.raise(Events::RESET);
-        }
-    });
-    sent.await.map_err(|gone| gone.to_string())?;
-    told.await.unwrap_or_else(|_| Err("the controller was detached".to_owned()))
-}
-
-/// Ends a controller's connections until it is enabled, and waits for that.
-pub(super) async fn disable(controller: &Controller) -> Result<(), String> {
-    let id = controller.id;
-    controller.set_disabled(true);
-    let (tell, told) = oneshot::channel();
-    let sent = controller.home.send(move |reactor| {
-        if let Some(home) = NvmeCore::of(reactor).home(id) {
-            home.disables.borrow_mut().push(tell);
-            home.signal.raise(Events::RESET);
-        }
-    });
-    sent.await.map_err(|gone| gone.to_string())?;
-    told.await.map_err(|_| "the controller was detached".to_owned())
-}
-
-/// Has a controller's namespaces looked at anew, and waits until their devices are in line.
-pub(super) async fn rescan(controller: &Controller) -> Result<(), String> {
-    let id = controller.id;
-    let (tell, told) = oneshot::channel();
-    let sent = controller.home.send(move |reactor| {
-        if let Some(home) = NvmeCore::of(reactor).home(id) {
-            home.rescans.borrow_mut().push(tell);
-            home.signal.raise(Events::NAMESPACES);
-        }
-    });
-    sent.await.map_err(|gone| gone.to_string())?;
-    told.await.unwrap_or_else(|_| Err("the controller was reset or detached".to_owned()))
-}
-
-/// Ends a controller's task and waits for its end.
-pub(super) async fn stop(controller: &Controller) {
-    let id = controller.id;
-    controller.set_state(ControllerState::Deleting);
-    let (tell, told) = oneshot::channel();
-    let sent = controller.home.send(move |reactor| {
-        if let Some(home) = NvmeCore::of(reactor).home(id) {
-            home.stops.borrow_mut().push(tell);
-            home.signal.raise(Events::STOP);
-        }
-    });
-    if sent.await.is_ok() {
-        let _ = told.await;
-    }
 }
 
 impl Home {
@@ -294,6 +186,9 @@ impl Home {
                     {
                         self.signal.raise(Events::STOP);
                     }
+                    if self.controller.is_disabled() && !self.signal.has(Events::STOP) {
+                        continue;
+                    }
                 }
                 Attempt::Never => {
                     self.give_up().await;
@@ -332,19 +227,23 @@ impl Home {
         }
     }
 
-    /// One attempt; detaching ends it.
+    /// One attempt; detaching and disabling end it.
     async fn attempt(&self) -> Result<Rc<Link>, (LinkError, Step)> {
         let controller = &self.controller;
         let step = Cell::new(Step::Connect);
         let kind = if controller.trid.is_discovery() { LinkKind::Discovery } else { LinkKind::Io };
         let (trid, options) = (&controller.trid, &controller.options);
         let connecting = Link::connect(&self.reactor, trid, options, kind, &self.signal, &step);
-        let stopped = self.signal.wait(Events::STOP);
+        let stopped = async {
+            while !self.signal.has(Events::STOP) && !controller.is_disabled() {
+                let events = self.signal.wait(Events::STOP | Events::RESET).await;
+                self.signal.raise(events & Events::STOP);
+            }
+        };
         match select(Box::pin(connecting), Box::pin(stopped)).await {
             Either::Left((done, _)) => done.map_err(|error| (error, step.get())),
             Either::Right(_) => {
-                self.signal.raise(Events::STOP);
-                Err((LinkError::Closed { what: "detaching" }, step.get()))
+                Err((LinkError::Closed { what: "detaching or disabling" }, step.get()))
             }
         }
     }

@@ -182,6 +182,7 @@ fn what_other_clients_read_is_there() {
     }
     // They know these two errors by SPDK's words.
     let mut large = params;
+    large["lvol_name"] = "w".into();
     (large["size"], large["thin_provision"]) = ((1_u64 << 30).into(), false.into());
     let (code, text) = daemon.refuses("bdev_lvol_create", large);
     assert!(code == -28 && text.starts_with("No space left on device: "), "{text} ({code})");

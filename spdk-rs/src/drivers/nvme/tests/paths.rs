@@ -223,7 +223,7 @@ fn what_goes_over_each_path_is_counted() {
     let expected = |stats: Vec<(TransportId, OpStats)>| {
         let [(one, a), (other, b)] = &stats[..] else { panic!("{stats:?}") };
         assert_eq!((one, other), (&trid(&first), &trid(&second)));
-        assert_eq!((a.ops as usize, b.ops as usize), (writes(&first), writes(&second)));
+        assert_eq!((a.ops, b.ops), (writes(&first) as u64, writes(&second) as u64));
         assert_eq!((a.errors, b.errors), (0, 1));
         // 10 of two blocks and one of one; the one that failed carried nothing.
         assert_eq!(a.bytes + b.bytes, 21 * BLOCK as u64);

@@ -1,11 +1,14 @@
 //! `io-engine perf` as a user runs it.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+use jsonrpc::client::{DEFAULT_TIMEOUT, blocking};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn perf(args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_io-engine"));
@@ -107,6 +110,53 @@ fn an_interrupt_ends_the_run_with_a_report() {
 }
 
 #[test]
+fn requests_are_answered_while_a_load_runs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("rpc.sock");
+    let socket: &Path = &socket;
+    let call = |method: &str, params: Value| {
+        blocking::call(socket, method, Some(params), DEFAULT_TIMEOUT).expect(method)
+    };
+    let args = format!(
+        "malloc:///m0?size_mb=1 -w randrw -t 3600 --json -L io_engine=info -r {}",
+        socket.display()
+    );
+    let mut child =
+        perf(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let log = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut lines = log.lines().map(|line| line.expect("UTF-8"));
+    assert!(lines.any(|line| line.contains("the load runs")));
+    let reads = || {
+        let stats = call("bdev_get_iostat", json!({"name": "m0"}));
+        stats["bdevs"][0]["num_read_ops"].as_u64().expect("a count")
+    };
+    let before = reads();
+    while reads() == before {}
+    // A limit changes the run that it is about, and what a request makes ends with the run.
+    call("bdev_set_qos_limit", json!({"name": "m0", "rw_ios_per_sec": 1000}));
+    assert_eq!(call("bdev_get_bdevs", json!({"name": "m0"}))[0]["claimed"], false);
+    call("bdev_malloc_create", json!({"name": "other", "num_blocks": 8, "block_size": 512}));
+    let pid = Pid::from_raw(child.id().try_into().expect("a process number"));
+    kill(pid, Signal::SIGINT).expect("it runs");
+    let mut stdout = String::new();
+    child.stdout.take().expect("a pipe").read_to_string(&mut stdout).expect("UTF-8");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0), "{stdout}");
+    let report: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert!(report["total"]["ios"].as_u64().is_some_and(|ios| ios > before), "{report:#}");
+    assert!(!socket.exists(), "the socket goes with the run");
+}
+
+#[test]
+fn a_socket_in_use_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("rpc.sock");
+    let _other = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let (code, stdout, stderr) = run(&format!("null:///x?size_mb=1 -n 1 -r {}", socket.display()));
+    assert_eq!((code, stdout.as_str()), (Some(3), ""), "{stderr}");
+    assert!(stderr.contains("rpc.sock"), "{stderr}");
+}
+
+#[test]
 fn what_cannot_run_is_refused_with_words() {
     for (args, code, words) in [
         ("foo:///x", 3, "unknown scheme `foo`; known are malloc, null"),
@@ -119,6 +169,7 @@ fn what_cannot_run_is_refused_with_words() {
         ("null:///x?size_mb=1 -q 0", 2, "1..=65536"),
         ("null:///x?size_mb=1 -o 2M", 2, "x: the device holds 0 I/Os"),
         ("null:///x?size_mb=1 -w verify", 2, "stores nothing"),
+        ("null:///x?size_mb=1 --rpc-max-connections 9", 2, "the socket of -r"),
         ("null:///x?size_mb=1 -l 8000", 3, "8000"),
         ("null:///x?size_mb=1 -m 0xzz", 2, "--reactor-mask 0xzz"),
         ("null:///x?size_mb=64 -q 1024 -o 64k", 4, "larger memory size (-s MIB)"),

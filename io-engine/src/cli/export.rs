@@ -48,7 +48,8 @@ impl ExportArgs {
         let rpc_socket = rpc_socket.unwrap_or_else(|| RPC_SOCKET_DEFAULT.into());
         let rpc = RpcServerArgs::default();
         let http = HttpArgs::default();
-        DaemonArgs { env, rpc_socket, json: None, rpc, bdev: uris, http, log }
+        let (json, wait_for_rpc) = (None, false);
+        DaemonArgs { env, rpc_socket, json, wait_for_rpc, rpc, bdev: uris, http, log }
     }
 }
 

@@ -213,6 +213,9 @@ pub struct DaemonArgs {
     /// Configuration to apply at start: SPDK's JSON format, the subsystems bdev and nvmf
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub json: Option<PathBuf>,
+    /// Answer methods of the start only until framework_start_init is called
+    #[arg(long, conflicts_with = "json")]
+    pub wait_for_rpc: bool,
     /// Who may use the socket, and how.
     #[command(flatten)]
     pub rpc: RpcServerArgs,

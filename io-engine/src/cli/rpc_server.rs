@@ -11,11 +11,8 @@ const CONNECTIONS_DEFAULT: u32 = 64;
 const SIZE_MIB_DEFAULT: u32 = 32;
 
 /// Who may use the socket, and how.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct RpcServerArgs {
-    /// Answer methods of the start only until framework_start_init is called
-    #[arg(long, conflicts_with = "json")]
-    pub wait_for_rpc: bool,
     /// User who may connect to the socket, by number; may be repeated
     #[arg(long, value_name = "UID")]
     pub rpc_allow_uid: Vec<u32>,
@@ -35,7 +32,6 @@ pub struct RpcServerArgs {
 impl Default for RpcServerArgs {
     fn default() -> Self {
         Self {
-            wait_for_rpc: false,
             rpc_allow_uid: Vec::new(),
             rpc_max_connections: CONNECTIONS_DEFAULT,
             rpc_max_size: SIZE_MIB_DEFAULT,

@@ -21,7 +21,7 @@ const NVME: &str = "nvme";
 /// Nothing is there before the end of the devices has begun.
 #[derive(Default)]
 #[expect(clippy::disallowed_types, reason = "see the import")]
-pub(super) struct Unflushed(Mutex<Option<BTreeMap<String, &'static str>>>);
+pub(crate) struct Unflushed(Mutex<Option<BTreeMap<String, &'static str>>>);
 
 impl Unflushed {
     /// The devices that a sudden end leaves unflushed, in words.

@@ -23,17 +23,18 @@ use std::sync::Arc;
 
 use jsonrpc::Server;
 use jsonrpc::http::HttpOptions;
+use jsonrpsee::RpcModule;
 use spdk_rs::env::cpu;
 use tracing::Level;
 
 use crate::bdev;
 use crate::bdev::dev::Factory;
-use crate::cli::{DaemonArgs, ExitCode, ExportArgs};
+use crate::cli::{DaemonArgs, ExitCode, ExportArgs, RpcServerArgs};
 use crate::core::{Engine, EngineOptions};
 use crate::rpc::{self, Context};
 use crate::subsys::{self, Config};
 pub use error::DaemonError;
-use flush::Unflushed;
+pub(crate) use flush::Unflushed;
 use http::Http;
 use signals::Signals;
 
@@ -120,14 +121,7 @@ impl<'a> Plan<'a> {
         // From here on a signal is an orderly end, also of the start-up.
         let signals =
             runtime.block_on(async { Signals::listen() }).map_err(DaemonError::Management)?;
-        let context = Context::new();
-        let module = rpc::module(&context);
-        if let Some(dir) = &self.args.rpc.rpc_root {
-            let confined = context.roots().confine(dir);
-            confined.map_err(|source| DaemonError::Root { dir: dir.clone(), source })?;
-        }
-        let bind = |path| Server::bind(path, module.clone(), self.args.rpc.limits());
-        let server = self.socket().map(bind).transpose()?;
+        let (context, module, server) = management(&self.args.rpc, self.socket())?;
         let rpc_stats = server.as_ref().map(Server::stats);
         let http = self.http.take();
         let http =
@@ -136,7 +130,7 @@ impl<'a> Plan<'a> {
         let engine = Engine::start(&self.options)?;
         context.set_engine(Arc::clone(&engine));
         runtime.spawn(subsys::hot_removal(&engine));
-        if self.args.rpc.wait_for_rpc {
+        if self.args.wait_for_rpc {
             return self.serve_held(runtime, (server, http), signals, context, engine);
         }
         let mut asked_to_end = signals.clone();
@@ -267,8 +261,7 @@ fn end(
     }
 }
 
-/// Answers requests until a signal comes, and then ends what there is: the target before the
-/// devices that it exports.
+/// Answers requests until a signal comes, and then ends what there is.
 async fn serve(
     (server, http): (Option<Server>, Option<Http>),
     signals: &Signals,
@@ -292,16 +285,45 @@ async fn serve(
         if let Some(http) = http {
             http.end().await;
         }
-        context.nvmf().stop().await;
-        // What is plugged in now comes too late.
-        context.hotplug().stop().await;
-        flush::end_devices(engine, unflushed).await?;
+        end_all(context, engine, unflushed).await?;
         Ok(served?)
     };
     tokio::select! {
         ended = work => Outcome::Ended(ended),
         () = second.received(2) => Outcome::Cut,
     }
+}
+
+/// The methods, and what they work on.
+type Methods = RpcModule<Arc<Context>>;
+
+/// The management interface before there is an engine: what its methods work on, the methods, and
+/// the socket, which is taken.
+pub(crate) fn management(
+    args: &RpcServerArgs,
+    socket: Option<&Path>,
+) -> Result<(Arc<Context>, Methods, Option<Server>), DaemonError> {
+    let context = Context::new();
+    let module = rpc::module(&context);
+    if let Some(dir) = &args.rpc_root {
+        let confined = context.roots().confine(dir);
+        confined.map_err(|source| DaemonError::Root { dir: dir.clone(), source })?;
+    }
+    let bind = |path| Server::bind(path, module.clone(), args.limits());
+    let server = socket.map(bind).transpose()?;
+    Ok((context, module, server))
+}
+
+/// Ends what there is: the target before the devices that it exports.
+pub(crate) async fn end_all(
+    context: &Context,
+    engine: &Engine,
+    unflushed: &Unflushed,
+) -> Result<(), DaemonError> {
+    context.nvmf().stop().await;
+    // What is plugged in now comes too late.
+    context.hotplug().stop().await;
+    flush::end_devices(engine, unflushed).await
 }
 
 #[cfg(test)]

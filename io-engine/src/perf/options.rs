@@ -1,14 +1,15 @@
 //! The command line of `io-engine perf`, and the checks that need no device and those that do.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::report::Limit;
 use super::verify::{UnsupportedBlockLen, Verifier};
 use super::workload::{Pattern, Spec, TooSmall};
 use crate::bdev::BdevUri;
-use crate::cli::{EnvArgs, LogArgs};
+use crate::cli::{EnvArgs, LogArgs, RpcServerArgs};
 use crate::size::{Size, parse_size};
 
 #[cfg(test)]
@@ -90,6 +91,12 @@ pub struct PerfArgs {
     /// Cores, memory and polling.
     #[command(flatten)]
     pub env: EnvArgs,
+    /// Where to answer JSON-RPC during the run, all methods of the daemon; nowhere without it
+    #[arg(short, long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub rpc_socket: Option<PathBuf>,
+    /// Who may use the socket, and how.
+    #[command(flatten)]
+    pub rpc: RpcServerArgs,
     /// Logging.
     #[command(flatten)]
     pub log: LogArgs,
@@ -123,6 +130,9 @@ pub enum OptionsError {
     /// A length for an operation that has none.
     #[error("-o sets the length of an I/O, and a flush has none")]
     NoLength,
+    /// Options of a socket that is not there.
+    #[error("--rpc-… options are about the socket of -r, which is not given")]
+    NoSocket,
     /// FUA without a write.
     #[error("--fua makes writes durable, and -w {pattern} writes no data")]
     FuaWithoutWrites {
@@ -201,6 +211,9 @@ impl PerfArgs {
         }
         if self.io_size.is_some() && pattern == Pattern::Flush {
             return Err(OptionsError::NoLength);
+        }
+        if self.rpc_socket.is_none() && self.rpc != RpcServerArgs::default() {
+            return Err(OptionsError::NoSocket);
         }
         if self.fua && !pattern.writes_data() {
             return Err(OptionsError::FuaWithoutWrites { pattern });

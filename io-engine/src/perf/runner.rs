@@ -27,6 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub use error::PerfError;
 
 use self::job::{JobLinks, JobPlan, Outcome};
+use self::management::Management;
 use crate::bdev::{BdevError, create, destroy, plan};
 use crate::core::{BlockDevice, BlockDeviceDescriptor, CoreError, Engine};
 use crate::perf::options::{Geometry, PerfArgs, Place};
@@ -37,6 +38,7 @@ mod check;
 mod error;
 mod job;
 mod lane;
+mod management;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -80,11 +82,16 @@ pub fn run(args: &PerfArgs) -> Result<RunReport, PerfError> {
         for uri in &args.uris {
             plan(&uri.to_string())?;
         }
+        let management = Management::bind(args)?;
         let engine = Engine::start(&args.env.engine_options()?)?;
         let mut created = Vec::new();
-        let result = match create_all(&engine, args, &mut created).await {
-            Ok(names) => run_on(&engine, args, &names, &mut interrupts).await,
-            Err(error) => Err(error),
+        let load = async {
+            let names = create_all(&engine, args, &mut created).await?;
+            run_on(&engine, args, &names, &mut interrupts).await
+        };
+        let result = match management {
+            Some(management) => management.beside(&engine, load).await,
+            None => load.await,
         };
         if matches!(result, Err(PerfError::Abandoned)) {
             // Destroying a device waits for its I/O.

@@ -135,17 +135,39 @@ impl BdevCore {
         let channel = unsafe { &*fields.channel };
         channel.outstanding.set(channel.outstanding.get() - 1);
         let latency_ticks = now.wrapping_sub(fields.submit_ticks);
-        let status = fields.status;
         let Done::Consumer(consumer) = &*fields.done else {
             return self.finish_other(slot, latency_ticks);
         };
+        if !fields.status.is_success() {
+            return self.finish_failed(slot, latency_ticks);
+        }
+        // Before anything is taken out of the slot: nothing then has to be kept across a latency
+        // that is looked at closer.
+        channel.counters.succeeded(fields.kind, fields.num_blocks, latency_ticks);
         // SAFETY: the slot gives its consumer up: it is freed below without dropping it.
         let consumer = unsafe { std::ptr::read(consumer) };
-        Self::count(channel, fields, latency_ticks);
-        let (buf, tag) = (fields.take_buf(), fields.tag);
+        let (status, buf, tag) = (fields.status, fields.take_buf(), fields.tag);
         // SAFETY: all that is needed was taken out; nobody else knows the slot.
         unsafe { self.slab.put(slot) };
         consumer.io_done(tag, status, buf, latency_ticks);
+    }
+
+    /// Ends an I/O that failed and has a callback. Apart from the others, for which nothing is
+    /// kept then across the counting of a failure.
+    #[cold]
+    #[inline(never)]
+    fn finish_failed(&self, slot: NonNull<IoSlot>, latency_ticks: u64) {
+        // SAFETY: as in `finish`, whose only access is handed over.
+        let fields = unsafe { &mut *slot.as_ptr() };
+        // SAFETY: as in `finish`.
+        Self::count(unsafe { &*fields.channel }, fields, latency_ticks);
+        let (status, done) = (fields.status, fields.take_done());
+        let (buf, tag) = (fields.take_buf(), fields.tag);
+        // SAFETY: all that is needed was taken out; nobody else knows the slot.
+        unsafe { self.slab.put(slot) };
+        if let Done::Consumer(consumer) = done {
+            consumer.io_done(tag, status, buf, latency_ticks);
+        }
     }
 
     /// Ends an I/O that has no callback. Apart from the others, which are the most.
@@ -194,9 +216,11 @@ impl BdevCore {
         }
     }
 
-    #[inline(always)]
     fn count(channel: &Channel, slot: &IoSlot, latency_ticks: u64) {
-        if channel.counters.record(slot.kind, slot.num_blocks, latency_ticks, slot.status) {
+        if slot.status.is_success() {
+            channel.counters.succeeded(slot.kind, slot.num_blocks, latency_ticks);
+        } else {
+            channel.counters.failed(slot.kind, latency_ticks);
             channel.io_failed(slot);
         }
     }

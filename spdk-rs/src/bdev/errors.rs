@@ -45,7 +45,6 @@ impl Channel {
     #[cold]
     #[inline(never)]
     pub(super) fn io_failed(&self, slot: &IoSlot) {
-        self.counters.failed(slot.kind);
         if !is_device_error(slot.status) {
             return;
         }

@@ -4,8 +4,14 @@
 //! of two, so that a bucket is never wider than 1/128 of what it holds. A latency finds its bucket
 //! with a count of leading zeroes and two shifts.
 
+#![allow(
+    unsafe_code,
+    reason = "buckets are reached by address, without a look whether they are there"
+)]
+
+use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use zerocopy::FromZeros;
 
@@ -21,9 +27,13 @@ const RANGES: u32 = BITS_MAX - GRANULARITY + 1;
 /// Buckets of a histogram.
 const BUCKETS: usize = (RANGES as usize) << GRANULARITY;
 
-type Buckets = [AtomicU64; BUCKETS];
+/// Buckets in memory: as many as any latency needs, and a power of two, so that an index is masked
+/// and not compared.
+const BUCKETS_THERE: usize = 8192;
 
-/// The bucket of a latency; those behind the last one are one with it.
+type Buckets = [AtomicU64; BUCKETS_THERE];
+
+/// The bucket of a latency, without the limit of [`BITS_MAX`].
 #[inline(always)]
 fn bucket_of(ticks: u64) -> usize {
     // The lowest bits are set, so that everything below two ranges counts as one of the second.
@@ -31,7 +41,7 @@ fn bucket_of(ticks: u64) -> usize {
     let shift = width - GRANULARITY;
     #[expect(clippy::cast_possible_truncation, reason = "at most 64 << 7")]
     let index = (u64::from(shift << GRANULARITY) + (ticks >> shift)) as usize;
-    index
+    index & (BUCKETS_THERE - 1)
 }
 
 /// The first latency of a bucket, and how many it spans.
@@ -44,46 +54,54 @@ fn span_of(bucket: usize, granularity: u32) -> (u64, u64) {
     }
 }
 
+/// Where latencies are counted that nobody asked for: what finds out about the shortest and the
+/// longest then need not ask whether there is a histogram. Nobody reads it.
+static NOWHERE: Buckets = [const { AtomicU64::new(0) }; BUCKETS_THERE];
+
 /// The histogram of a kind of I/O on a channel. Written by its reactor, read by anyone.
 ///
-/// The memory is taken when the kind is first watched and kept until the channel is closed, so that
-/// recording needs no more than a look whether it is there.
-#[derive(Debug, Default)]
-pub(super) struct ChannelHistogram(OnceLock<Box<Buckets>>);
+/// The memory is taken when the kind is first watched and kept until the channel is closed.
+#[derive(Debug)]
+pub(super) struct ChannelHistogram {
+    own: OnceLock<Box<Buckets>>,
+    /// `own` once that is there, else [`NOWHERE`].
+    at: AtomicPtr<Buckets>,
+}
+
+impl Default for ChannelHistogram {
+    fn default() -> Self {
+        let nowhere = ptr::from_ref(&NOWHERE).cast_mut();
+        Self { own: OnceLock::new(), at: AtomicPtr::new(nowhere) }
+    }
+}
 
 impl ChannelHistogram {
     /// Counts a latency, on the owner's thread only.
     #[inline(always)]
     pub(super) fn record(&self, ticks: u64) {
-        let Some(buckets) = self.0.get() else { return };
-        match buckets.get(bucket_of(ticks)) {
-            Some(bucket) => increment(bucket),
-            None => Self::record_last(buckets),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn record_last(buckets: &Buckets) {
-        increment(&buckets[BUCKETS - 1]);
+        // SAFETY: it is a static or the box of `own`, which stays there as long as this value.
+        let buckets = unsafe { &*self.at.load(Ordering::Relaxed) };
+        increment(&buckets[bucket_of(ticks)]);
     }
 
     /// Begins from nothing. On the owner's thread only.
     pub(super) fn begin(&self) {
-        match self.0.get() {
-            Some(old) => old.iter().for_each(|bucket| bucket.store(0, Ordering::Relaxed)),
-            None => {
-                // Zeroed memory; pages of it that are never counted in are never there.
-                if let Ok(fresh) = Buckets::new_box_zeroed() {
-                    let _ = self.0.set(fresh);
-                }
-            }
+        if let Some(old) = self.own.get() {
+            return old.iter().for_each(|bucket| bucket.store(0, Ordering::Relaxed));
         }
+        // Zeroed memory; pages of it that are never counted in are never there.
+        let Ok(fresh) = Buckets::new_box_zeroed() else { return };
+        let own = self.own.get_or_init(|| fresh);
+        self.at.store(ptr::from_ref(&**own).cast_mut(), Ordering::Relaxed);
     }
 
     /// The counts, if it was ever begun.
     pub(super) fn snapshot(&self) -> Option<LatencyHistogram> {
-        let counts = self.0.get()?.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
+        let all = self.own.get()?;
+        let mut counts: Vec<u64> =
+            all.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
+        counts[BUCKETS - 1] += counts[BUCKETS..].iter().sum::<u64>();
+        counts.truncate(BUCKETS);
         Some(LatencyHistogram { granularity: GRANULARITY, counts })
     }
 }

@@ -2,12 +2,12 @@
 
 use super::histogram::{ChannelHistogram, LatencyHistogram};
 use super::{IoType, IoTypes};
-use crate::NvmeStatus;
 use crate::reactor::Counter;
 
-/// The counters of one kind of I/O on one core that every I/O touches: one cache line.
+/// The counters of one kind of I/O on one core: a cache line that every I/O touches, and one for
+/// latencies that are looked at closer.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 struct OpCounters {
     ops: Counter,
     /// Blocks of the successful ones; they become bytes when somebody reads them.
@@ -19,18 +19,18 @@ struct OpCounters {
     usual_min: Counter,
     usual_range: Counter,
     errors: Counter,
-}
-
-const _: () = assert!(size_of::<OpCounters>() == 64, "the kind is a shift away");
-
-/// What is known of the latencies of one kind of I/O, beside their sum.
-#[derive(Debug)]
-struct OpLatencies {
+    _next_line: [u64; 2],
     /// The shortest; `u64::MAX` as long as there was none.
     ticks_min: Counter,
-    ticks_max: Counter,
+    /// The longest, as what it is above the shortest.
+    ticks_range: Counter,
+    /// Not 0 while every latency is counted in the histogram.
+    watched: Counter,
     histogram: ChannelHistogram,
 }
+
+const _: () = assert!(size_of::<OpCounters>() == 128, "the kind is a shift away");
+const _: () = assert!(std::mem::offset_of!(OpCounters, ticks_min) == 64, "the second line");
 
 impl OpCounters {
     fn new() -> Self {
@@ -41,35 +41,94 @@ impl OpCounters {
             usual_min: Counter::default(),
             usual_range: Counter::default(),
             errors: Counter::default(),
+            _next_line: [0; 2],
+            ticks_min: Counter::default(),
+            ticks_range: Counter::default(),
+            watched: Counter::default(),
+            histogram: ChannelHistogram::default(),
         };
-        op.usual_min.set(u64::MAX);
+        op.forget_extremes();
         op
     }
 
-    /// Has every latency looked at, or only those beyond the extremes.
-    fn set_usual(&self, latencies: &OpLatencies, watched: bool) {
-        let (min, max) = (latencies.ticks_min.get(), latencies.ticks_max.get());
-        let none = watched || min == u64::MAX;
-        self.usual_min.set(if none { u64::MAX } else { min });
-        self.usual_range.set(if none { 0 } else { max - min });
-    }
-}
-
-impl OpLatencies {
-    fn new() -> Self {
-        let latencies = Self {
-            ticks_min: Counter::default(),
-            ticks_max: Counter::default(),
-            histogram: ChannelHistogram::default(),
-        };
-        latencies.forget();
-        latencies
-    }
-
-    /// Forgets the shortest and the longest.
-    fn forget(&self) {
+    /// Forgets the shortest and the longest latency.
+    fn forget_extremes(&self) {
         self.ticks_min.set(u64::MAX);
-        self.ticks_max.set(0);
+        self.ticks_range.set(0);
+        self.set_usual();
+    }
+
+    /// Has every latency looked at, or only those beyond the extremes.
+    fn set_usual(&self) {
+        let (min, range) = match self.watched() {
+            true => (u64::MAX, 0),
+            false => (self.ticks_min.get(), self.ticks_range.get()),
+        };
+        self.usual_min.set(min);
+        self.usual_range.set(range);
+    }
+
+    fn watched(&self) -> bool {
+        self.watched.get() != 0
+    }
+
+    /// The shortest and the longest latency, if there was one.
+    fn extremes(&self) -> Option<(u64, u64)> {
+        let min = self.ticks_min.get();
+        (min != u64::MAX).then(|| (min, min + self.ticks_range.get()))
+    }
+
+    /// Counts a latency.
+    #[inline(always)]
+    fn took(&self, ticks: u64) {
+        self.ticks.add(ticks);
+        if ticks.wrapping_sub(self.usual_min.get()) > self.usual_range.get() {
+            self.histogram.record(ticks);
+            if ticks.wrapping_sub(self.ticks_min.get()) > self.ticks_range.get() {
+                self.set_extremes(ticks);
+            }
+        }
+    }
+
+    /// A latency is the shortest or the longest.
+    #[cold]
+    #[inline(never)]
+    fn set_extremes(&self, ticks: u64) {
+        let (min, max) = self.extremes().unwrap_or((ticks, ticks));
+        let (min, max) = (min.min(ticks), max.max(ticks));
+        self.ticks_min.set(min);
+        self.ticks_range.set(max - min);
+        self.set_usual();
+    }
+
+    fn reset(&self, mode: ResetMode) {
+        if mode == ResetMode::Errors {
+            // What is shown as successful is the difference.
+            self.ops.set(self.ops.get() - self.errors.get());
+            self.errors.set(0);
+        }
+        if matches!(mode, ResetMode::MaxMin | ResetMode::All) {
+            self.forget_extremes();
+        }
+        if mode == ResetMode::All {
+            for counter in [&self.ops, &self.blocks, &self.ticks, &self.errors] {
+                counter.set(0);
+            }
+        }
+    }
+
+    fn snapshot(&self, block_len: u64) -> OpStats {
+        let extremes = self.extremes();
+        let (ticks_min, ticks_max) = extremes.unwrap_or_default();
+        OpStats {
+            ops: self.ops.get(),
+            bytes: self.blocks.get() * block_len,
+            ticks: self.ticks.get(),
+            ticks_max,
+            ticks_min,
+            has_extremes: extremes.is_some(),
+            errors: self.errors.get(),
+        }
     }
 }
 
@@ -90,10 +149,7 @@ pub enum ResetMode {
 #[derive(Debug)]
 pub struct ChannelCounters {
     ops: [OpCounters; IoType::COUNT],
-    latencies: [OpLatencies; IoType::COUNT],
     block_len: u64,
-    /// The kinds whose latencies are counted in histograms, a bit each.
-    watched: Counter,
     /// I/Os that were in flight when it was last looked at (see [`super::sampling`]).
     pub(super) queue_depth: Counter,
 }
@@ -128,111 +184,56 @@ impl ChannelCounters {
     pub(crate) fn new(block_len: u32) -> Self {
         Self {
             ops: std::array::from_fn(|_| OpCounters::new()),
-            latencies: std::array::from_fn(|_| OpLatencies::new()),
             block_len: block_len.into(),
-            watched: Counter::default(),
             queue_depth: Counter::default(),
         }
     }
 
-    /// Counts a completed operation; true when it failed, which is then to be counted apart: one
-    /// call out of the fast path does all that a failure needs.
+    /// Counts an operation that succeeded. The latency is last, so that nothing is kept across what
+    /// a rare one asks for.
     #[inline(always)]
-    pub(crate) fn record(&self, kind: IoType, blocks: u64, ticks: u64, status: NvmeStatus) -> bool {
+    pub(crate) fn succeeded(&self, kind: IoType, blocks: u64, ticks: u64) {
         let op = &self.ops[kind as usize];
         op.ops.add(1);
-        op.ticks.add(ticks);
-        if ticks.wrapping_sub(op.usual_min.get()) > op.usual_range.get() {
-            self.unusual(kind, ticks);
-        }
-        if !status.is_success() {
-            return true;
-        }
         op.blocks.add(blocks);
-        false
+        op.took(ticks);
     }
 
-    /// Counts an operation as failed that [`ChannelCounters::record`] has found to be.
-    pub(crate) fn failed(&self, kind: IoType) {
-        self.ops[kind as usize].errors.add(1);
-    }
-
-    /// A latency for a histogram, or the shortest or longest.
-    #[cold]
-    #[inline(never)]
-    fn unusual(&self, kind: IoType, ticks: u64) {
-        let latencies = &self.latencies[kind as usize];
-        latencies.histogram.record(ticks);
-        let (min, max) = (latencies.ticks_min.get(), latencies.ticks_max.get());
-        if ticks < min || ticks > max {
-            latencies.ticks_min.set(min.min(ticks));
-            latencies.ticks_max.set(max.max(ticks));
-            self.ops[kind as usize].set_usual(latencies, self.watches(kind));
-        }
-    }
-
-    fn watches(&self, kind: IoType) -> bool {
-        self.watched.get() >> kind as u32 & 1 == 1
+    /// Counts an operation that failed.
+    pub(crate) fn failed(&self, kind: IoType, ticks: u64) {
+        let op = &self.ops[kind as usize];
+        op.ops.add(1);
+        op.errors.add(1);
+        op.took(ticks);
     }
 
     /// Starts histograms of these kinds afresh, or ends them all. On the owner's thread only.
     pub(super) fn watch(&self, kinds: IoTypes) {
-        kinds.iter().for_each(|kind| self.latencies[kind as usize].histogram.begin());
-        self.watched.set(kinds.iter().map(|kind| 1 << kind as u32).sum());
         for kind in IoType::ALL {
-            let latencies = &self.latencies[kind as usize];
-            self.ops[kind as usize].set_usual(latencies, kinds.contains(kind));
+            let op = &self.ops[kind as usize];
+            if kinds.contains(kind) {
+                op.histogram.begin();
+            }
+            op.watched.set(kinds.contains(kind).into());
+            op.set_usual();
         }
     }
 
     /// The histogram of a kind, when there is one.
     pub(super) fn histogram(&self, kind: IoType) -> Option<LatencyHistogram> {
-        self.latencies[kind as usize].histogram.snapshot().filter(|_| self.watches(kind))
+        let op = &self.ops[kind as usize];
+        op.histogram.snapshot().filter(|_| op.watched())
     }
 
     /// Sets counters back. On the owner's thread only.
     pub(super) fn reset(&self, mode: ResetMode) {
-        for kind in IoType::ALL {
-            self.reset_kind(kind, mode);
-        }
-    }
-
-    fn reset_kind(&self, kind: IoType, mode: ResetMode) {
-        let (op, latencies) = (&self.ops[kind as usize], &self.latencies[kind as usize]);
-        if mode == ResetMode::Errors {
-            // What is shown as successful is the difference.
-            op.ops.set(op.ops.get() - op.errors.get());
-            op.errors.set(0);
-        }
-        if matches!(mode, ResetMode::MaxMin | ResetMode::All) {
-            latencies.forget();
-            op.set_usual(latencies, self.watches(kind));
-        }
-        if mode == ResetMode::All {
-            for counter in [&op.ops, &op.blocks, &op.ticks, &op.errors] {
-                counter.set(0);
-            }
-        }
+        self.ops.iter().for_each(|op| op.reset(mode));
     }
 
     /// The present values.
     #[must_use]
     pub fn snapshot(&self) -> IoStats {
-        let ops = std::array::from_fn(|kind| {
-            let op = &self.ops[kind];
-            let latencies = &self.latencies[kind];
-            let min = latencies.ticks_min.get();
-            let has_extremes = min != u64::MAX;
-            OpStats {
-                ops: op.ops.get(),
-                bytes: op.blocks.get() * self.block_len,
-                ticks: op.ticks.get(),
-                ticks_max: if has_extremes { latencies.ticks_max.get() } else { 0 },
-                ticks_min: if has_extremes { min } else { 0 },
-                has_extremes,
-                errors: op.errors.get(),
-            }
-        });
+        let ops = std::array::from_fn(|kind| self.ops[kind].snapshot(self.block_len));
         IoStats { ops }
     }
 }
@@ -283,6 +284,7 @@ impl IoStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NvmeStatus;
 
     fn record(
         counters: &ChannelCounters,
@@ -291,8 +293,10 @@ mod tests {
         ticks: u64,
         status: NvmeStatus,
     ) {
-        if counters.record(kind, blocks, ticks, status) {
-            counters.failed(kind);
+        if status.is_success() {
+            counters.succeeded(kind, blocks, ticks);
+        } else {
+            counters.failed(kind, ticks);
         }
     }
 

@@ -7,6 +7,7 @@ use spdk_rs::reactor::RuntimeError;
 use crate::bdev::BdevError;
 use crate::cli::{CoresError, ExitCode};
 use crate::core::CoreError;
+use crate::daemon::DaemonError;
 use crate::perf::options::OptionsError;
 use crate::perf::workload::Op;
 
@@ -57,9 +58,18 @@ pub enum PerfError {
     /// The kernel gives no way to wait for signals or time.
     #[error("cannot wait for signals")]
     Wait(#[source] io::Error),
+    /// Requests cannot be answered, or what they have made does not end in good order.
+    #[error(transparent)]
+    Management(Box<DaemonError>),
     /// Interrupted a second time while I/O was still in flight.
     #[error("interrupted twice: I/O in flight was abandoned and nothing is reported")]
     Abandoned,
+}
+
+impl From<DaemonError> for PerfError {
+    fn from(error: DaemonError) -> Self {
+        Self::Management(Box::new(error))
+    }
 }
 
 impl PerfError {
@@ -71,6 +81,7 @@ impl PerfError {
             | Self::Options(_)
             | Self::NothingStored { .. }
             | Self::Unsupported { .. } => ExitCode::Usage,
+            Self::Management(error) => error.exit_code(),
             Self::Bdev(BdevError::Driver { .. }) => ExitCode::Resources,
             Self::Bdev(_)
             | Self::Core(

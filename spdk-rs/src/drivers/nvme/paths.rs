@@ -157,8 +157,10 @@ impl ChannelCore {
         let path = paths.iter().find(|path| path.controller.id == controller);
         let Some(stats) = path.and_then(|path| path.stats.as_ref()) else { return };
         let ticks = self.reactor.now().saturating_sub(io.submit_ticks());
-        if stats.record(io.kind(), io.num_blocks(), ticks, status) {
-            stats.failed(io.kind());
+        if status.is_success() {
+            stats.succeeded(io.kind(), io.num_blocks(), ticks);
+        } else {
+            stats.failed(io.kind(), ticks);
         }
     }
 

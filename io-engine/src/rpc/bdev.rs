@@ -214,7 +214,7 @@ fn describe(bdev: &Bdev) -> Value {
     let claims = bdev.claims();
     let mut shown = json!({
         "name": info.name,
-        "aliases": info.aliases,
+        "aliases": aliases(bdev),
         "product_name": info.product_name,
         "block_size": info.block_len,
         "physical_block_size": info.phys_block_len,
@@ -253,6 +253,14 @@ fn describe(bdev: &Bdev) -> Value {
         members.insert("claimed_by".to_owned(), owner.as_str().into());
     }
     shown
+}
+
+/// Other names of a device. SPDK's volumes have `STORE/VOLUME` for theirs, which its clients read
+/// the two names from; here that is the first name, and is shown in both places.
+fn aliases(bdev: &Bdev) -> Vec<&str> {
+    let info = bdev.info();
+    let volume = info.driver_name == crate::pool::bdev::DRIVER;
+    volume.then_some(&info.name).into_iter().chain(&info.aliases).map(String::as_str).collect()
 }
 
 /// SPDK's list of kinds; what the engine does not know is `false`.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jsonrpsee::types::ErrorObjectOwned;
 use nix::errno::Errno;
 use serde_json::{Value, json};
 use spdk_rs::bdev::{Bdev, IoTimeout, IoTimeoutAction};
@@ -21,11 +22,12 @@ const TIMEOUT_US_MIN: u64 = 1000;
 
 /// A number of errors.
 const COUNT: Kind = int(0, u64::MAX as i128);
-/// What can be done when an I/O is late.
-const ACTIONS: [(&str, IoTimeoutAction); 3] = [
-    (IoTimeoutAction::Ignore.name(), IoTimeoutAction::Ignore),
-    (IoTimeoutAction::Reset.name(), IoTimeoutAction::Reset),
-    (IoTimeoutAction::Remove.name(), IoTimeoutAction::Remove),
+/// What can be asked for when an I/O is late. None is what no device can do by itself.
+const ACTIONS: [(&str, Option<IoTimeoutAction>); 4] = [
+    (IoTimeoutAction::Ignore.name(), Some(IoTimeoutAction::Ignore)),
+    (IoTimeoutAction::Reset.name(), Some(IoTimeoutAction::Reset)),
+    (IoTimeoutAction::Remove.name(), Some(IoTimeoutAction::Remove)),
+    ("abort", None),
 ];
 
 pub(super) fn methods() -> Vec<Method> {
@@ -162,7 +164,8 @@ fn known(name: &str, known: bool) -> RpcResult<bool> {
 
 struct SetIoTimeout {
     name: Name,
-    timeout: Option<IoTimeout>,
+    after: Duration,
+    action: Option<IoTimeoutAction>,
 }
 
 impl Request for SetIoTimeout {
@@ -173,8 +176,12 @@ impl Request for SetIoTimeout {
             int(0, TIMEOUT_US_MAX),
             "Microseconds after which an I/O is late, at least 1000; 0 is no limit.",
         ),
-        optional("action", choice(&words(&ACTIONS)), "What is done when an I/O is late.")
-            .or_text("ignore"),
+        optional(
+            "action",
+            choice(&words(&ACTIONS)),
+            "What is done when an I/O is late; `abort` is refused with -95.",
+        )
+        .or_text("ignore"),
     ]];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
@@ -185,12 +192,31 @@ impl Request for SetIoTimeout {
             return Err(params.refuse("timeout_us", allowed));
         }
         let action = params.required_choice("action", &ACTIONS)?;
-        let after = Duration::from_micros(us);
-        Ok(Self { name, timeout: (us != 0).then_some(IoTimeout { after, action }) })
+        Ok(Self { name, after: Duration::from_micros(us), action })
     }
 }
 
 async fn set_io_timeout(context: Arc<Context>, request: SetIoTimeout) -> RpcResult<bool> {
-    find(&context, &request.name)?.set_io_timeout(request.timeout).await;
+    let SetIoTimeout { name, after, action } = request;
+    let bdev = find(&context, &name)?;
+    let action = action.ok_or_else(|| no_abort(&bdev))?;
+    bdev.set_io_timeout((!after.is_zero()).then_some(IoTimeout { after, action })).await;
     Ok(true)
+}
+
+/// The refusal of the action `abort`: an I/O that was answered while its device still has it would be
+/// done later, over whatever was written to its place meanwhile.
+fn no_abort(bdev: &Bdev) -> ErrorObjectOwned {
+    let (name, driver) = (bdev.name(), bdev.info().driver_name);
+    let instead = match driver {
+        "nvme" => {
+            "commands of NVMe controllers are aborted by action_on_timeout of bdev_nvme_set_options"
+        }
+        _ => "there are ignore, reset and remove",
+    };
+    let words = format!(
+        "parameter `action` cannot be \"abort\": single I/Os of device '{name}' ({driver}) cannot \
+         be taken back, and would be done after their answer; {instead}"
+    );
+    errors::errno(Errno::EOPNOTSUPP, words)
 }

@@ -189,7 +189,7 @@ async fn set_sampling(context: Arc<Context>, request: SetSampling) -> RpcResult<
 
 /// SPDK's figures: of a kind with data, bytes and operations that succeeded, and latencies of all;
 /// failures by kind. `flush`, `write_zeroes` and `compare` are ours beyond SPDK's.
-fn figures(stats: &IoStats) -> Map<String, Value> {
+pub(super) fn figures(stats: &IoStats) -> Map<String, Value> {
     let mut shown = Map::new();
     for (kind, bytes_name, word) in [
         (IoType::Read, Some("bytes_read"), "read"),

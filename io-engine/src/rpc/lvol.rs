@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use jsonrpsee::types::ErrorObjectOwned;
 use nix::errno::Errno;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -10,10 +11,10 @@ use uuid::Uuid;
 use super::errors::{self, RpcResult};
 use super::params::def::{choice, int, only, optional, required};
 use super::params::{Def, Defs, Kind, Name, ParamError, Params, Request};
-use super::vol::{Named, SIZE_MAX, VOLUME, delete, done};
+use super::vol::{self, Named, SIZE_MAX, VOLUME};
 use super::{Context, Method, pool};
 use crate::bdev;
-use crate::pool::{CLUSTER_BYTES, Imported, VolumeInfo, VolumeOptions};
+use crate::pool::{CLUSTER_BYTES, Imported, ManagerError, PoolError, VolumeInfo, VolumeOptions};
 
 /// Why parameters of SPDK's stores are refused.
 const NO_CLUSTERS: &str = "a pool has no clusters of its own; it is counted in these";
@@ -38,7 +39,7 @@ pub(super) fn methods() -> Vec<Method> {
         ),
         Method::new(
             "bdev_lvol_grow_lvstore",
-            "Lets a pool take what its disk has grown by.",
+            "Lets a pool take what its disk has grown by; that it has not grown is no error.",
             grow_lvstore,
         ),
         Method::new("bdev_lvol_create", "Creates a volume.", create),
@@ -191,8 +192,22 @@ async fn get_lvstores(context: Arc<Context>, request: Store) -> RpcResult<Vec<Va
 
 async fn grow_lvstore(context: Arc<Context>, request: Store) -> RpcResult<bool> {
     let store = request.find(&context)?;
-    done(store.call(async |pool| pool.grow().await).await)?;
-    Ok(true)
+    match store.call(async |pool| pool.grow().await).await {
+        // SPDK's scripts grow a store after each rescan of its device.
+        Err(ManagerError::Pool(PoolError::Parameter { .. }))
+            if !shrank(&context, &store).await? =>
+        {
+            Ok(true)
+        }
+        grown => done(grown).map(|_| true),
+    }
+}
+
+/// Whether a pool has more than its device.
+async fn shrank(context: &Context, store: &Imported) -> RpcResult<bool> {
+    let device = context.engine()?.registry().find(&store.base().device);
+    let device = device.map_err(|error| errors::failed(&error))?;
+    Ok(device.size_bytes() < done(store.summary().await)?.size_bytes)
 }
 
 struct Create {
@@ -206,7 +221,6 @@ impl Request for Create {
     const PARAMS: Defs = &[
         &[
             required("lvol_name", Kind::Name, "Name of the volume, without the pool."),
-            SIZE,
             optional(
                 "thin_provision",
                 Kind::Bool,
@@ -214,10 +228,11 @@ impl Request for Create {
             )
             .or_bool(false),
         ],
+        SIZE,
         STORE,
         &[optional(
             "clear_method",
-            choice(&["none", "unmap", "write_zeroes"]),
+            choice(&["default", "none", "unmap", "write_zeroes"]),
             "They all mean the same: what was never written reads as zeroes.",
         )],
     ];
@@ -228,17 +243,53 @@ impl Request for Create {
         Ok(Self {
             store: Store::of(params, "uuid")?,
             lvol_name: params.required("lvol_name")?,
-            size_bytes: size_in_mib(params)?,
+            size_bytes: take_size(params)?,
             thin: params.required("thin_provision")?,
         })
     }
 }
 
 /// The size of a volume.
-const SIZE: Def = required("size_in_mib", int(1, (SIZE_MAX >> 20) as i128), "Size in MiB.");
+const SIZE: &[Def] = &[
+    optional(
+        "size_in_mib",
+        int(1, (SIZE_MAX >> 20) as i128),
+        "Size in MiB; it, or `size`, is required.",
+    ),
+    optional(
+        "size",
+        int(1, SIZE_MAX as i128),
+        "Size in bytes, rounded up to MiB: what SPDK took before 23.09.",
+    ),
+];
 
-fn size_in_mib(params: &Params<'_>) -> Result<u64, ParamError> {
-    Ok(params.required::<u64>("size_in_mib")? << 20)
+/// Takes the size of a volume in bytes.
+fn take_size(params: &Params<'_>) -> Result<u64, ParamError> {
+    let mib: Option<u64> = params.optional("size_in_mib")?;
+    let bytes: Option<u64> = params.optional("size")?;
+    match (mib, bytes) {
+        (Some(mib), None) => Ok(mib << 20),
+        (None, Some(bytes)) => Ok(bytes.next_multiple_of(1 << 20)),
+        (Some(_), Some(_)) => Err(params.refuse("size", "`size_in_mib` says it already")),
+        (None, None) => {
+            let allowed = "it has to be the size in MiB".to_owned();
+            Err(ParamError::Missing { name: "size_in_mib", allowed })
+        }
+    }
+}
+
+/// The outcome of an operation, with the words in front that SPDK has for two errors: its clients
+/// (the CSI driver) know a full store and a volume that is gone by them.
+fn done<T>(result: Result<T, ManagerError>) -> RpcResult<T> {
+    vol::done(result).map_err(|error| {
+        let words = match Errno::from_raw(error.code().wrapping_neg()) {
+            Errno::ENOSPC => "No space left on device",
+            Errno::ENODEV => "No such device",
+            _ => return error,
+        };
+        let message = format!("{words}: {}", error.message());
+        ErrorObjectOwned::owned(error.code(), message, error.data())
+    })
 }
 
 async fn create(context: Arc<Context>, request: Create) -> RpcResult<Uuid> {
@@ -305,16 +356,21 @@ struct Resize {
 }
 
 impl Request for Resize {
-    const PARAMS: Defs = &[&[VOLUME, SIZE]];
+    const PARAMS: Defs = &[&[VOLUME], SIZE];
 
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
-        Ok(Self { name: params.required("name")?, size_bytes: size_in_mib(params)? })
+        Ok(Self { name: params.required("name")?, size_bytes: take_size(params)? })
     }
 }
 
 async fn resize(context: Arc<Context>, request: Resize) -> RpcResult<bool> {
     let pools = context.engine()?.pools();
     done(pools.resize_volume(&request.name.0, request.size_bytes).await)?;
+    Ok(true)
+}
+
+async fn delete(context: Arc<Context>, request: Named) -> RpcResult<bool> {
+    done(context.engine()?.pools().delete_volume(&request.0.0).await)?;
     Ok(true)
 }
 

@@ -33,6 +33,7 @@ mod null;
 mod nvmf;
 pub mod openrpc;
 pub mod params;
+mod pci;
 mod phase;
 mod pool;
 mod qos;
@@ -150,6 +151,7 @@ pub fn methods() -> Vec<Method> {
         ("settings", sock::methods()),
         ("settings", accel::methods()),
         ("framework", thread::methods()),
+        ("framework", pci::methods()),
         ("bdev", bdev::methods()),
         ("stats", iostat::methods()),
         ("stats", histogram::methods()),

@@ -46,13 +46,13 @@ pub(super) fn methods() -> Vec<Method> {
 
 /// A way of networking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Impl {
+pub(super) enum Impl {
     Uring,
     Posix,
 }
 
 /// SPDK's words.
-const IMPLS: [(&str, Impl); 2] = [("uring", Impl::Uring), ("posix", Impl::Posix)];
+pub(super) const IMPLS: [(&str, Impl); 2] = [("uring", Impl::Uring), ("posix", Impl::Posix)];
 
 impl Impl {
     fn name(self) -> &'static str {
@@ -86,7 +86,7 @@ impl Request for ByName {
 }
 
 /// Refuses what the reactors do not use.
-fn check(context: &Context, asked: Impl) -> RpcResult<()> {
+pub(super) fn check(context: &Context, asked: Impl) -> RpcResult<()> {
     let used = Impl::used(context)?;
     if asked == used {
         return Ok(());

@@ -98,6 +98,9 @@ fn make_target(daemon: &Daemon, dir: &str) {
         json!({"nqn": nqn, "anagrpid": 2,
         "listen_address": listeners[0]["address"], "ana_state": "inaccessible"}),
     );
+    let discovery = "nqn.2014-08.org.nvmexpress.discovery";
+    let address = &listeners[0]["address"];
+    call("nvmf_subsystem_add_listener", json!({"nqn": discovery, "listen_address": address}));
     let elsewhere = json!({"trtype": "TCP", "traddr": "127.0.0.1", "trsvcid": "8009"});
     call("nvmf_discovery_add_referral", json!({"address": elsewhere}));
     call(
@@ -275,6 +278,11 @@ fn a_controller_is_attached_again() {
 
     let host = Daemon::start(&[]);
     host.call(
+        "bdev_nvme_set_options",
+        json!({"io_path_stat": true,
+        "multipath_opts": {"policy": "active_active", "selector": "queue_depth"}}),
+    );
+    host.call(
         "bdev_nvme_attach_controller",
         json!({"name": "far", "trtype": "TCP",
         "traddr": "127.0.0.1", "trsvcid": port, "subnqn": nqn, "hdgst": true, "priority": "2",
@@ -291,7 +299,12 @@ fn a_controller_is_attached_again() {
         "bdev_nvme_set_multipath_policy",
         json!({"name": "farn1", "policy": "active_active", "selector": "queue_depth"}),
     );
+    // It is for commands that nobody sends.
+    let error = json!({"name": "far", "cmd_type": "io", "opc": 200, "err_count": 7, "sct": 2,
+        "sc": 0x81, "do_not_submit": true, "timeout_in_us": 50});
+    host.call("bdev_nvme_add_error_injection", error.clone());
     let saved = host.call("save_config", Value::Null);
+    assert!(saved.to_string().contains(&error.to_string()), "{saved:#}");
     for words in ["queue_depth", "hostid", "failover", "by_uri"] {
         assert!(saved.to_string().contains(words), "{words} in {saved:#}");
     }

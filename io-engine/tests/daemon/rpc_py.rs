@@ -56,6 +56,12 @@ fn what_rpc_py_adds_is_taken() {
         ("bdev_examine", json!({"name": "a"})),
         ("nvmf_set_crdt", json!({})),
         (
+            "nvmf_set_config",
+            json!({"dup_host_policy": "allow", "discovery_filters": ["match_any"]}),
+        ),
+        ("bdev_lvol_grow_lvstore", json!({"lvs_name": "lvs"})),
+        ("framework_get_pci_devices", json!({})),
+        (
             "nvmf_create_transport",
             json!({"trtype": "TCP", "no_srq": false, "c2h_success": true,
             "zcopy": false, "dif_insert_or_strip": false, "no_wr_batching": false,
@@ -99,6 +105,16 @@ fn what_is_not_there_is_refused_with_a_reason() {
         ("log_enable_timestamps", json!({"enabled": false}), -32602, "`enabled`"),
         ("log_set_level", json!({"level": "LOUD"}), -32602, "one of DISABLED, ERROR"),
         ("log_set_flag", json!({"flag": "iscsi"}), -32602, "one of all, bdev"),
+        (
+            "nvmf_set_config",
+            json!({"dup_host_policy": "restrict_per_listener"}),
+            -32602,
+            "\"allow\"",
+        ),
+        ("bdev_nvme_get_path_iostat", json!({"name": "gone"}), -19, "'gone'"),
+        ("bdev_nvme_set_preferred_path", json!({"name": "gone", "cntlid": 1}), -19, "'gone'"),
+        ("bdev_nvme_disable_controller", json!({"name": "gone"}), -19, "'gone'"),
+        ("bdev_nvme_enable_controller", json!({"name": "gone", "cntlid": 1}), -19, "'gone'"),
     ] {
         let (got, text) = daemon.refuses(method, params);
         assert!(got == code && text.contains(words), "{method}: {text} ({got})");
@@ -123,4 +139,53 @@ fn examining_a_device_imports_its_pool() {
         assert_eq!(daemon.names(), ["disk", "n", "tank/v"]);
     }
     daemon.end(Signal::SIGTERM);
+}
+
+#[test]
+fn switches_that_are_off_do_not_keep_a_pcie_controller_away() {
+    let daemon = Daemon::start(&[]);
+    let attach = |digests: bool| {
+        let params = json!({"name": "p", "trtype": "pcie", "traddr": "ffff:ff:1f.7",
+            "hdgst": digests, "ddgst": false, "prchk_reftag": false, "prchk_guard": false,
+            "allow_unrecognized_csi": false, "disable_sq_flow_control": false});
+        daemon.refuses("bdev_nvme_attach_controller", params)
+    };
+    let (code, words) = attach(false);
+    assert!(code == -5 && words.contains("ffff:ff:1f.7"), "{words} ({code})");
+    let (code, words) = attach(true);
+    assert!(code == -32602 && words.contains("`hdgst` cannot be true"), "{words} ({code})");
+}
+
+#[test]
+fn what_other_clients_read_is_there() {
+    let files = tempfile::tempdir().expect("a directory");
+    let uri = format!("aio://{}/disk?name=disk&size_mb=64", files.path().display());
+    let daemon = Daemon::start(&["--bdev", &uri]);
+    daemon.call("bdev_lvol_create_lvstore", json!({"bdev_name": "disk", "lvs_name": "lvs"}));
+    // SPDK's CSI driver and OpenStack's Cinder say sizes in bytes.
+    let params = json!({"lvol_name": "v", "size": (5 << 20) + 1, "lvs_name": "lvs",
+        "clear_method": "unmap", "thin_provision": true});
+    let uuid = daemon.call("bdev_lvol_create", params.clone());
+    let device = |name: &Value| daemon.call("bdev_get_bdevs", json!({"name": name}))[0].clone();
+    let made = device(&uuid);
+    assert_eq!(made["num_blocks"], (6 << 20) / 4096);
+    assert_eq!(made["aliases"], json!(["lvs/v"]));
+    daemon.call("bdev_lvol_resize", json!({"name": made["name"], "size": 8 << 20}));
+    assert_eq!(device(&uuid)["num_blocks"], (8 << 20) / 4096);
+    let mut both = params.clone();
+    both["size_in_mib"] = 5.into();
+    let mut neither = params.clone();
+    neither.as_object_mut().expect("an object").remove("size");
+    for (params, words) in [(both, "`size` cannot be"), (neither, "`size_in_mib` is missing")] {
+        let (code, text) = daemon.refuses("bdev_lvol_create", params);
+        assert!(code == -32602 && text.contains(words), "{text} ({code})");
+    }
+    // They know these two errors by SPDK's words.
+    let mut large = params;
+    large["lvol_name"] = "w".into();
+    (large["size"], large["thin_provision"]) = ((1_u64 << 30).into(), false.into());
+    let (code, text) = daemon.refuses("bdev_lvol_create", large);
+    assert!(code == -28 && text.starts_with("No space left on device: "), "{text} ({code})");
+    let (code, text) = daemon.refuses("bdev_lvol_delete", json!({"name": "lvs/gone"}));
+    assert!(code == -19 && text.starts_with("No such device: "), "{text} ({code})");
 }

@@ -201,13 +201,17 @@ fn health_is_shown_and_its_thresholds_are_set() {
         (json!({"name": "n"}), "`timeout_us` is missing"),
         (json!({"name": "n", "timeout_us": 999}), "at least 1000"),
         (
-            json!({"name": "n", "timeout_us": 5000, "action": "abort"}),
-            "one of ignore, reset, remove",
+            json!({"name": "n", "timeout_us": 5000, "action": "melt"}),
+            "one of ignore, reset, remove, abort",
         ),
     ] {
         let (code, message) = daemon.refuses("bdev_set_io_timeout", params);
         assert!(code == -32602 && message.contains(words), "{message} ({code})");
     }
+    let abort = json!({"name": "n", "timeout_us": 5000, "action": "abort"});
+    let (code, message) = daemon.refuses("bdev_set_io_timeout", abort);
+    assert!(code == -95 && message.contains("device 'n' (null) cannot be taken back"), "{message}");
+    assert_eq!(health("n")["action"], Value::Null);
     for method in ["bdev_get_health", "bdev_reset_health"] {
         assert_eq!(daemon.refuses(method, json!({"name": "x"})).0, -19, "{method}");
     }

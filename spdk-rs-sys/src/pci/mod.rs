@@ -269,6 +269,15 @@ impl Pci {
         }
     }
 
+    /// The configuration space of a function, as far as the kernel shows it to this process.
+    ///
+    /// # Errors
+    /// [`PciError::Read`].
+    pub fn config_space(&self, address: PciAddress) -> Result<Vec<u8>, PciError> {
+        let path = self.directory(address).join("config");
+        fs::read(&path).map_err(|source| PciError::Read { path, source })
+    }
+
     /// The names in a directory, sorted; none when it is not there.
     fn names(path: &Path) -> Vec<String> {
         let Ok(entries) = fs::read_dir(path) else { return Vec::new() };

@@ -181,7 +181,7 @@ pub struct IoStats {
 
 impl ChannelCounters {
     /// Counters of a device with blocks of so many bytes.
-    pub(super) fn new(block_len: u32) -> Self {
+    pub(crate) fn new(block_len: u32) -> Self {
         Self {
             ops: std::array::from_fn(|_| OpCounters::new()),
             block_len: block_len.into(),
@@ -192,7 +192,7 @@ impl ChannelCounters {
     /// Counts an operation that succeeded. The latency is last, so that nothing is kept across what
     /// a rare one asks for.
     #[inline(always)]
-    pub(super) fn succeeded(&self, kind: IoType, blocks: u64, ticks: u64) {
+    pub(crate) fn succeeded(&self, kind: IoType, blocks: u64, ticks: u64) {
         let op = &self.ops[kind as usize];
         op.ops.add(1);
         op.blocks.add(blocks);
@@ -200,7 +200,7 @@ impl ChannelCounters {
     }
 
     /// Counts an operation that failed.
-    pub(super) fn failed(&self, kind: IoType, ticks: u64) {
+    pub(crate) fn failed(&self, kind: IoType, ticks: u64) {
         let op = &self.ops[kind as usize];
         op.ops.add(1);
         op.errors.add(1);

@@ -59,7 +59,7 @@ struct Attach {
     keep_alive_timeout_ms: Option<u32>,
     timeout_us: Option<u64>,
     local: Local,
-    policy: MultipathPolicy,
+    policy: Option<MultipathPolicy>,
     reconnect: Reconnect,
 }
 
@@ -115,7 +115,7 @@ impl Local {
 }
 
 /// Which of several paths are used.
-struct MultipathOptions(MultipathPolicy);
+pub(super) struct MultipathOptions(pub(super) MultipathPolicy);
 
 impl Request for MultipathOptions {
     const PARAMS: Defs =
@@ -218,9 +218,16 @@ impl Request for Attach {
             let allowed = "it has to be a whole number as text, \"0\" to \"6\"";
             trid.priority = Some(priority.ok_or_else(|| params.refuse("priority", allowed))?);
         }
-        let fabrics_only = ["priority", "hostnqn", "hdgst", "ddgst"];
-        let given = fabrics_only.iter().find(|name| params.has(name));
-        if let (Some(_), Some(name)) = (trid.pci_address(), given) {
+        let (hdgst, ddgst) = (params.required("hdgst")?, params.required("ddgst")?);
+        // SPDK's client says of every controller whether it has digests.
+        let fabrics_only = [
+            ("priority", params.has("priority")),
+            ("hostnqn", params.has("hostnqn")),
+            ("hdgst", hdgst),
+            ("ddgst", ddgst),
+        ];
+        let asked = fabrics_only.iter().find(|(_, asked)| *asked);
+        if let (Some(_), Some((name, _))) = (trid.pci_address(), asked) {
             return Err(params.refuse(name, "it means nothing for a PCIe controller"));
         }
         let local = Local::take(params, &trid)?;
@@ -229,8 +236,8 @@ impl Request for Attach {
             name,
             trid,
             hostnqn: take_hostnqn(params)?,
-            hdgst: params.required("hdgst")?,
-            ddgst: params.required("ddgst")?,
+            hdgst,
+            ddgst,
             fabrics_connect_timeout_us: params.optional("fabrics_connect_timeout_us")?,
             multipath: params.required_choice("multipath", &MODES)?,
             num_io_queues: params.optional("num_io_queues")?,
@@ -239,7 +246,7 @@ impl Request for Attach {
             keep_alive_timeout_ms: params.optional("keep_alive_timeout_ms")?,
             timeout_us: params.optional("timeout_us")?,
             local,
-            policy: policy.map_or_else(MultipathPolicy::default, |MultipathOptions(one)| one),
+            policy: policy.map(|MultipathOptions(one)| one),
             reconnect: Reconnect::take(params)?,
         })
     }
@@ -269,7 +276,8 @@ async fn attach(context: Arc<Context>, request: Attach) -> RpcResult<Vec<String>
     }
     request.local.apply(&mut controller);
     request.reconnect.apply(&mut controller);
-    let (multipath, policy) = (request.multipath, request.policy);
+    let policy = request.policy.unwrap_or_else(|| context.nvme_defaults.policy());
+    let multipath = request.multipath;
     let options = AttachOptions { controller, multipath, policy };
     let attached = engine.nvme().attach(&request.name.0, &request.trid, &options).await;
     attached.map_err(|error| errors::failed(&error))

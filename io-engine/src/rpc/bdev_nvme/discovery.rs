@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use serde_json::{Value, json};
-use spdk_rs::drivers::nvme::{AttachOptions, MultipathMode, MultipathPolicy};
+use spdk_rs::drivers::nvme::{AttachOptions, MultipathMode};
 use spdk_rs::nvme::controller::Discovered;
 use spdk_rs::nvme::{DISCOVERY_NQN, TransportId};
 
@@ -96,7 +96,7 @@ async fn start(context: Arc<Context>, request: Start) -> RpcResult<bool> {
     let named = hostnqn.as_deref().map(HostIdentity::named);
     let mut controller = context.nvme_defaults.options(named.as_ref().unwrap_or(engine.host()));
     reconnect.apply(&mut controller);
-    let (multipath, policy) = (MultipathMode::Multipath, MultipathPolicy::default());
+    let (multipath, policy) = (MultipathMode::Multipath, context.nvme_defaults.policy());
     let options = AttachOptions { controller, multipath, policy };
     if engine.nvme().discoveries().iter().any(|one| one.name == name) {
         let words = format!("the discovery service '{name}' is followed already");

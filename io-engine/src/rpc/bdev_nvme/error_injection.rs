@@ -20,7 +20,8 @@ pub(super) fn methods() -> Vec<Method> {
             "bdev_nvme_add_error_injection",
             "Has the next commands of an opcode end with a status.",
             add,
-        ),
+        )
+        .in_config("bdev"),
         Method::new(
             "bdev_nvme_remove_error_injection",
             "Ends the injections into commands of an opcode; that there are none is no error.",

@@ -4,6 +4,7 @@ mod attach;
 mod controllers;
 mod detach;
 mod discovery;
+mod enable;
 #[cfg(feature = "fault-injection")]
 mod error_injection;
 mod firmware;
@@ -24,6 +25,7 @@ pub(in crate::rpc) fn methods() -> Vec<Method> {
     all.extend(controllers::methods());
     all.extend(detach::methods());
     all.extend(discovery::methods());
+    all.extend(enable::methods());
     #[cfg(feature = "fault-injection")]
     all.extend(error_injection::methods());
     all.extend(firmware::methods());

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use spdk_rs::drivers::nvme::MultipathPolicy;
 use spdk_rs::nvme::controller::{ControllerOptions, TimeoutAction};
 
+use super::attach::MultipathOptions;
 use crate::core::HostIdentity;
 use crate::rpc::errors::{self, RpcResult};
 use crate::rpc::params::def::{choice, int, not_done, only, optional, words};
@@ -53,11 +55,17 @@ impl Defaults {
         options
     }
 
+    /// Which of several paths are used when nothing else is said.
+    pub(in crate::rpc) fn policy(&self) -> MultipathPolicy {
+        let changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.policy.unwrap_or_default()
+    }
+
     /// What was set, as parameters of `bdev_nvme_set_options`.
     pub(in crate::rpc) fn set(&self) -> Map<String, Value> {
         let now = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Reconnect { loss, delay, fast } = now.reconnect;
-        let all: [(&str, Option<Value>); 8] = [
+        let all: [(&str, Option<Value>); 10] = [
             ("action_on_timeout", now.action_on_timeout.map(|action| action.name().into())),
             ("timeout_us", now.timeout_us.map(Value::from)),
             ("timeout_admin_us", now.timeout_admin_us.map(Value::from)),
@@ -66,6 +74,8 @@ impl Defaults {
             ("ctrlr_loss_timeout_sec", loss.map(Value::from)),
             ("reconnect_delay_sec", delay.map(Value::from)),
             ("fast_io_fail_timeout_sec", fast.map(Value::from)),
+            ("io_path_stat", now.io_path_stat.map(Value::from)),
+            ("multipath_opts", now.policy.map(multipath_opts)),
         ];
         all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
@@ -80,6 +90,17 @@ struct Changes {
     keep_alive_timeout_ms: Option<u32>,
     transport_retry_count: Option<u8>,
     reconnect: Reconnect,
+    io_path_stat: Option<bool>,
+    policy: Option<MultipathPolicy>,
+}
+
+/// A policy as its parameters.
+fn multipath_opts(policy: MultipathPolicy) -> Value {
+    match (policy, policy.names()) {
+        // A selector goes with several paths at a time only.
+        (MultipathPolicy::ActivePassive, (policy, _)) => json!({ "policy": policy }),
+        (_, (policy, selector)) => json!({ "policy": policy, "selector": selector }),
+    }
 }
 
 /// The times of reconnecting, which `bdev_nvme_attach_controller` has too.
@@ -113,6 +134,7 @@ impl Changes {
         set(&mut options.timeout_admin_us, self.timeout_admin_us);
         set(&mut options.keep_alive_timeout_ms, self.keep_alive_timeout_ms);
         set(&mut options.transport_retry_count, self.transport_retry_count);
+        set(&mut options.io_path_stat, self.io_path_stat);
         self.reconnect.apply(options);
     }
 
@@ -130,6 +152,8 @@ impl Changes {
                 delay: later.reconnect.delay.or(delay),
                 fast: later.reconnect.fast.or(fast),
             },
+            io_path_stat: later.io_path_stat.or(self.io_path_stat),
+            policy: later.policy.or(self.policy),
         }
     }
 }
@@ -158,7 +182,6 @@ const NOTHING: &[Def] = &[
     only("disable_auto_failback", "false", "the best path is always gone back to"),
     only("generate_uuids", "false", "a namespace without a UUID gets one from its NGUID"),
     only("nvme_error_stat", "false", "errors are counted by kind in bdev_get_iostat"),
-    only("io_path_stat", "false", "paths are not counted one by one"),
     only("allow_accel_sequence", "false", "there is no acceleration framework"),
     optional("enable_flush", Kind::Bool, "Flushes are always sent, whatever it says.")
         .or_bool(true),
@@ -166,7 +189,6 @@ const NOTHING: &[Def] = &[
     only("rdma_max_cq_size", "0", NO_RDMA),
     only("rdma_cm_event_timeout_ms", "0", NO_RDMA),
     only("rdma_umr_per_io", "false", NO_RDMA),
-    not_done("multipath_opts", "paths are chosen by controller, with the same words"),
     not_done("dhchap_digests", "there is no in-band authentication yet"),
     not_done("dhchap_dhgroups", "there is no in-band authentication yet"),
 ];
@@ -217,6 +239,16 @@ impl Request for Changes {
                 int(0, u8::MAX as i128),
                 "How often a command is tried again (4).",
             ),
+            optional(
+                "io_path_stat",
+                Kind::Bool,
+                "Whether `bdev_nvme_get_path_iostat` counts what goes over each path (false).",
+            ),
+            optional(
+                "multipath_opts",
+                Kind::Object(MultipathOptions::PARAMS),
+                "Which of several paths are used when attaching says nothing of it.",
+            ),
         ],
         RECONNECT,
         NOTHING,
@@ -225,6 +257,7 @@ impl Request for Changes {
     fn take(params: &Params<'_>) -> Result<Self, ParamError> {
         // SPDK's tools always say something; a flush that is not sent would be a lie.
         let _: bool = params.required("enable_flush")?;
+        let policy: Option<MultipathOptions> = params.optional_object("multipath_opts")?;
         Ok(Self {
             action_on_timeout: params.optional_choice("action_on_timeout", &ACTIONS)?,
             timeout_us: params.optional("timeout_us")?,
@@ -232,6 +265,8 @@ impl Request for Changes {
             keep_alive_timeout_ms: params.optional("keep_alive_timeout_ms")?,
             transport_retry_count: params.optional("transport_retry_count")?,
             reconnect: Reconnect::take(params)?,
+            io_path_stat: params.optional("io_path_stat")?,
+            policy: policy.map(|MultipathOptions(policy)| policy),
         })
     }
 }

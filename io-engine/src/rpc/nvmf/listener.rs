@@ -12,8 +12,9 @@ use spdk_rs::nvmf::subsystem::{NAMESPACES_MAX, Subsystem, SubsystemListener};
 use super::address::{self, Address};
 use super::{OfSubsystem, SUBSYSTEM, SubsystemName, invalid};
 use crate::rpc::errors::RpcResult;
-use crate::rpc::params::def::{choice, int, not_done, only, optional, required, words};
+use crate::rpc::params::def::{choice, int, only, optional, required, words};
 use crate::rpc::params::{Def, Defs, Kind, ParamError, Params, Request};
+use crate::rpc::sock::{self, IMPLS, Impl};
 use crate::rpc::{Context, Method};
 
 pub(super) fn methods() -> Vec<Method> {
@@ -56,6 +57,7 @@ struct Add {
     subsystem: SubsystemName,
     address: Address,
     ana_state: Option<AnaState>,
+    sock_impl: Option<Impl>,
 }
 
 impl Request for Add {
@@ -70,7 +72,12 @@ impl Request for Add {
             ),
             only("secure_channel", "false", "there is no TLS yet"),
             only("numa_id", "-1", "connections are spread over all reactors"),
-            not_done("sock_impl", "there is one kind of sockets"),
+            optional(
+                "sock_impl",
+                choice(&words(&IMPLS)),
+                "The way of networking: that of `sock_get_default_impl`; another one is refused \
+                 with -95.",
+            ),
         ],
     ];
 
@@ -79,11 +86,15 @@ impl Request for Add {
             subsystem: SubsystemName::take(params)?,
             address: params.required_object("listen_address")?,
             ana_state: params.optional_choice("ana_state", &STATES)?,
+            sock_impl: params.optional_choice("sock_impl", &IMPLS)?,
         })
     }
 }
 
 async fn add(context: Arc<Context>, request: Add) -> RpcResult<bool> {
+    if let Some(asked) = request.sock_impl {
+        sock::check(&context, asked)?;
+    }
     let subsystem = request.subsystem.find(&context)?;
     let state = request.ana_state.filter(|&state| state != AnaState::Optimized);
     if state.is_some() && !subsystem.options().ana_reporting {

@@ -93,6 +93,12 @@ const OPTIONS: &[Def] = &[
     )
     .or_int(0),
     optional(
+        "max_aq_depth",
+        int(AQ_DEPTH as i128, 65_535),
+        "Entries of an admin queue at the most: there are 32, however many there may be.",
+    )
+    .or_int(AQ_DEPTH as i64),
+    optional(
         "disable_command_passthru",
         Kind::Bool,
         "Commands of a vendor are not passed on to a device, whatever it says.",
@@ -109,10 +115,10 @@ const OPTIONS: &[Def] = &[
 /// SPDK's parameters that ask for what the engine does not do: the value that asks for nothing,
 /// and why there is no other.
 const NOTHING: &[Def] = &[
-    only("max_aq_depth", "32", "an admin queue has as many entries"),
-    not_done("buf_cache_size", CACHES),
+    // SPDK's word for as many as it likes.
+    only("buf_cache_size", "4294967295", CACHES),
     only("dif_insert_or_strip", "false", "blocks carry no metadata"),
-    not_done("abort_timeout_sec", "an abort does not wait: it is answered at once"),
+    only("abort_timeout_sec", "1", "an abort does not wait: it is answered at once"),
     not_done("control_msg_num", "what controls a connection needs no buffers of a pool"),
     not_done("acceptor_poll_rate", "connections are not polled for: they are told of"),
     not_done("kas", "the granularity of keep-alive is fixed"),
@@ -126,7 +132,7 @@ const NOTHING: &[Def] = &[
     only("no_srq", "false", NO_RDMA),
     only("no_wr_batching", "false", NO_RDMA),
     not_done("acceptor_backlog", NO_RDMA),
-    not_done("data_wr_pool_size", NO_RDMA),
+    only("data_wr_pool_size", "0", NO_RDMA),
     only("disable_mappable_bar0", "false", NO_VFIO_USER),
     only("disable_adaptive_irq", "false", NO_VFIO_USER),
     only("disable_shadow_doorbells", "false", NO_VFIO_USER),
@@ -136,6 +142,7 @@ const NOTHING: &[Def] = &[
 fn take_options(params: &Params<'_>) -> Result<TcpOptions, ParamError> {
     // SPDK's tools always say something, and the engine does the same in either case.
     let _: bool = params.required("disable_command_passthru")?;
+    let _: u16 = params.required("max_aq_depth")?;
     let io_bytes_max = params.required("max_io_size")?;
     let defaults = TcpOptions::default();
     // The unit is never more than the whole.

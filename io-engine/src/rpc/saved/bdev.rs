@@ -87,6 +87,7 @@ impl Subsystem for Bdevs {
         {
             devices.iter().for_each(|bdev| all.extend(super::faults::orders(bdev)));
             all.extend(super::faults::injections(engine).await);
+            all.extend(super::faults::commands(engine));
         }
         Ok(all)
     }

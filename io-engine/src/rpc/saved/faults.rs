@@ -5,6 +5,7 @@ use serde_json::json;
 use spdk_rs::NvmeStatus;
 use spdk_rs::bdev::{Bdev, IoType};
 use spdk_rs::drivers::error::{self, ErrorKind, ErrorOptions};
+use spdk_rs::nvme::controller::ErrorInjection;
 
 use super::Call;
 use crate::core::Engine;
@@ -16,6 +17,24 @@ pub(super) async fn injections(engine: &Engine) -> Vec<Call> {
         Call::new("fault_injection_create", json!({ "uri": spec.to_string() }))
     };
     engine.faults().remaining().await.iter().map(create).collect()
+}
+
+/// The errors that are injected into commands of NVMe controllers.
+pub(super) fn commands(engine: &Engine) -> Vec<Call> {
+    let add = |(name, error): &(String, ErrorInjection)| {
+        let params = json!({
+            "name": name,
+            "cmd_type": if error.admin { "admin" } else { "io" },
+            "opc": error.opcode,
+            "do_not_submit": error.do_not_submit,
+            "timeout_in_us": u64::try_from(error.timeout.as_micros()).unwrap_or(u64::MAX),
+            "err_count": error.count,
+            "sct": error.status.sct(),
+            "sc": error.status.sc(),
+        });
+        Call::new("bdev_nvme_add_error_injection", params)
+    };
+    engine.nvme().error_injections().iter().map(add).collect()
 }
 
 /// What an error device was told to do.

@@ -69,19 +69,22 @@ impl Remake for Namespace {
                 None => calls.extend(attach(context, engine, controller)),
             }
         }
-        calls.extend(policy(bdev));
+        calls.extend(policy(context, bdev));
         Ok(calls)
     }
 }
 
 /// The policy of a device's paths, when it is not the usual one.
-fn policy(bdev: &Bdev) -> Option<Call> {
+fn policy(context: &Context, bdev: &Bdev) -> Option<Call> {
     let facts = bdev.ops().driver_info();
-    let (usual, _) = MultipathPolicy::default().names();
-    if facts["mp_policy"] == usual {
+    let (policy, selector) = (&facts["mp_policy"], &facts["selector"]);
+    let usual = context.nvme_defaults.policy().names();
+    if policy == usual.0 && selector == usual.1 {
         return None;
     }
-    let (policy, selector) = (&facts["mp_policy"], &facts["selector"]);
+    // A selector goes with several paths at a time only.
+    let one = policy == MultipathPolicy::ActivePassive.names().0;
+    let selector = if one { &Value::Null } else { selector };
     let params = json!({ "name": bdev.name(), "policy": policy, "selector": selector });
     Some(Call::new("bdev_nvme_set_multipath_policy", params))
 }

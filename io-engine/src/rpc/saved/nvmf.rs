@@ -38,6 +38,10 @@ impl Subsystem for NvmfTarget {
         for transport in target.transports() {
             all.extend(create_transport(&target, transport.as_ref()));
         }
+        let discovery = target.discovery();
+        for listener in discovery.listeners() {
+            all.extend(add_listener(discovery.nqn().as_str(), &listener));
+        }
         for subsystem in target.subsystems() {
             all.extend(create_subsystem(&subsystem));
         }

@@ -67,6 +67,8 @@ pub enum ControllerState {
     Resetting,
     /// Given up: I/O fails.
     Failed,
+    /// Disconnected because that was asked for: I/O fails.
+    Disabled,
     /// Being detached.
     Deleting,
 }
@@ -80,6 +82,7 @@ impl ControllerState {
             Self::Enabled => "enabled",
             Self::Resetting => "resetting",
             Self::Failed => "failed",
+            Self::Disabled => "disabled",
             Self::Deleting => "deleting",
         }
     }
@@ -132,6 +135,10 @@ pub struct IoPathInfo {
     pub connected: bool,
     /// The namespace's ANA state on this path, in SPDK's words.
     pub ana_state: &'static str,
+    /// Whether it is the path that the core's I/O takes; false where no core was asked.
+    pub current: bool,
+    /// The controller's number.
+    pub(super) controller: u64,
 }
 
 /// A discovery service that is followed.

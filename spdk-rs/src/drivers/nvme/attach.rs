@@ -109,6 +109,25 @@ impl NvmeDriver {
     }
 }
 
+impl NvmeDriver {
+    /// The controllers of a name, or the one with a controller identifier.
+    pub(super) fn find_by_id(
+        &self,
+        name: &str,
+        cntlid: Option<u16>,
+    ) -> Result<Vec<Arc<Controller>>, NvmeError> {
+        let mut found = self.find(name, None)?;
+        if let Some(cntlid) = cntlid {
+            found.retain(|c| c.info().is_some_and(|info| info.cntlid == cntlid));
+            if found.is_empty() {
+                let path = format!("controller {cntlid}");
+                return Err(NvmeError::NoPath { name: name.to_owned(), path });
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// Whether a further path of a name may be attached.
 fn check_second(
     name: &str,

@@ -20,7 +20,7 @@ use super::queue::{IoQueue, QueueState};
 use super::retry::{Tries, Verdict, verdict};
 use super::{admin, home};
 use crate::NvmeStatus;
-use crate::bdev::{BdevChannel, BdevCore, BdevIo, IoList, IoType};
+use crate::bdev::{BdevChannel, BdevCore, BdevIo, ChannelCounters, IoList, IoType};
 use crate::nvme::controller::link::LinkInfo;
 use crate::nvme::controller::queue::{Command, CommandEnd, CommandOwner, QueuePair};
 use crate::nvme::controller::signal::Events;
@@ -39,6 +39,8 @@ pub(super) struct ChannelPath {
     pub(super) ana: Cell<AnaState>,
     /// None before the controller was connected first.
     pub(super) info: Option<Arc<LinkInfo>>,
+    /// What went over it from this core, if that is counted.
+    pub(super) stats: Option<Arc<ChannelCounters>>,
 }
 
 /// The channel, shared with the queues that end its commands.
@@ -47,10 +49,14 @@ pub(super) struct ChannelCore {
     pub(super) reactor: Rc<Reactor>,
     pub(super) core: Rc<BdevCore>,
     nvme: Rc<NvmeCore>,
-    head: Arc<Head>,
+    pub(super) head: Arc<Head>,
     pub(super) paths: RefCell<Vec<ChannelPath>>,
     policy: Cell<MultipathPolicy>,
-    last: Cell<usize>,
+    pub(super) last: Cell<usize>,
+    /// `last` is a path that is preferred: it stays, whatever is taken meanwhile.
+    stays: Cell<bool>,
+    /// Whether what goes over a path is counted.
+    counted: Cell<bool>,
     /// I/O that waits for a path, or for room in its queue.
     held: RefCell<IoList>,
     /// I/O that waits for time to pass.
@@ -84,6 +90,8 @@ impl ChannelCore {
             paths: RefCell::default(),
             policy: Cell::default(),
             last: Cell::new(0),
+            stays: Cell::new(false),
+            counted: Cell::new(false),
             held: RefCell::default(),
             later: RefCell::default(),
             watched: Cell::new(false),
@@ -103,11 +111,16 @@ impl ChannelCore {
             nsid: path.namespace.nsid,
             ana: Cell::new(path.ana),
             info: path.controller.info(),
+            stats: self.stats_of(&path.controller),
             controller: path.controller,
         };
         let fresh: Vec<_> = paths.into_iter().map(make).collect();
-        let last = fresh.iter().position(|path| Some(path.controller.id) == current);
-        self.last.set(last.unwrap_or(0));
+        let index = |id: Option<u64>| fresh.iter().position(|path| Some(path.controller.id) == id);
+        let preferred = index(self.head.preferred());
+        let preferred = preferred.filter(|_| policy == MultipathPolicy::ActivePassive);
+        self.last.set(preferred.or_else(|| index(current)).unwrap_or(0));
+        self.stays.set(preferred.is_some());
+        self.counted.set(fresh.iter().any(|path| path.stats.is_some()));
         self.policy.set(policy);
         // Those that are dropped may end their queue pairs.
         let before = std::mem::replace(&mut *self.paths.borrow_mut(), fresh);
@@ -125,7 +138,7 @@ impl ChannelCore {
 
     /// The path to take, by its index.
     #[inline(always)]
-    fn pick(&self, paths: &[ChannelPath]) -> Option<usize> {
+    pub(super) fn pick(&self, paths: &[ChannelPath]) -> Option<usize> {
         let candidate = |index: usize| {
             let path: &ChannelPath = &paths[index];
             let connected = path.queue.state() == QueueState::Up;
@@ -134,7 +147,9 @@ impl ChannelCore {
             Candidate { connected, ana: path.ana.get(), outstanding }
         };
         let index = choose(self.policy.get(), self.last.get(), paths.len(), candidate)?;
-        self.last.set(index);
+        if !self.stays.get() {
+            self.last.set(index);
+        }
         Some(index)
     }
 
@@ -367,6 +382,9 @@ impl CommandOwner for ChannelCore {
             tracing::error!(tag, "an NVMe command ended for no I/O");
             return;
         };
+        if self.counted.get() {
+            self.count(&mut io, end.status);
+        }
         if end.status.is_success() {
             if has_result(io.kind()) {
                 io.set_result(end.result);

@@ -70,6 +70,8 @@ struct Facts {
     reconnects: u64,
     /// I/O that waits for it fails instead of waiting on.
     io_fails: bool,
+    /// It is not to be connected.
+    disabled: bool,
     /// Errors that are injected into its commands.
     rules: Vec<Arc<Rule>>,
 }
@@ -123,6 +125,7 @@ impl Controller {
             1 => ControllerState::Enabled,
             2 => ControllerState::Resetting,
             3 => ControllerState::Failed,
+            4 => ControllerState::Disabled,
             _ => ControllerState::Deleting,
         }
     }
@@ -179,8 +182,22 @@ impl Controller {
 
     /// Whether I/O that has no other path fails instead of waiting.
     pub(super) fn io_fails(&self) -> bool {
-        let given_up = matches!(self.state(), ControllerState::Failed | ControllerState::Deleting);
+        let state = self.state();
+        let given_up = matches!(
+            state,
+            ControllerState::Failed | ControllerState::Disabled | ControllerState::Deleting
+        );
         given_up || self.lock().io_fails
+    }
+
+    /// Whether it is not to be connected.
+    pub(super) fn is_disabled(&self) -> bool {
+        self.lock().disabled
+    }
+
+    /// Sets that; its task has to be told.
+    pub(super) fn set_disabled(&self, disabled: bool) {
+        self.lock().disabled = disabled;
     }
 
     /// Sets that, and tells whether it is a change.

@@ -108,9 +108,10 @@ impl ChannelCore {
     #[cold]
     pub(super) fn fused_done(&self, tag: u64, end: &CommandEnd) {
         let ended = self.fused.borrow_mut().end(tag, end);
-        let Some(Pair { io, ends: [Some(compare), Some(write)] }) = ended else { return };
+        let Some(Pair { mut io, ends: [Some(compare), Some(write)] }) = ended else { return };
         // The write of a pair whose compare failed was aborted for that reason alone.
         let end = if compare.status.is_success() { write } else { compare };
+        self.count(&mut io, end.status);
         if end.status.is_success() {
             io.complete(NvmeStatus::SUCCESS);
         } else {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::api::{IoPathInfo, MultipathPolicy};
 use super::controller::Controller;
+use crate::bdev::IoStats;
 use crate::nvme::controller::scan::Namespace;
 use crate::nvme::spec::log::AnaState;
 
@@ -33,6 +34,10 @@ type State = Mutex<HeadState>;
 struct HeadState {
     paths: Vec<Path>,
     policy: MultipathPolicy,
+    /// The number of the controller whose path is taken whenever it is among the best.
+    preferred: Option<u64>,
+    /// What channels counted that are closed, by the number of the path's controller.
+    counted: Vec<(u64, IoStats)>,
 }
 
 /// SPDK's words for a state.
@@ -51,7 +56,12 @@ impl Head {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         #[expect(clippy::disallowed_types, reason = "see the import")]
-        let state = Mutex::new(HeadState { paths: vec![path], policy });
+        let state = Mutex::new(HeadState {
+            paths: vec![path],
+            policy,
+            preferred: None,
+            counted: Vec::new(),
+        });
         Arc::new(Self { id, name, state })
     }
 
@@ -91,12 +101,38 @@ impl Head {
     pub(super) fn remove_path(&self, controller: u64) -> (bool, bool) {
         let mut state = self.lock();
         let before = state.paths.len();
+        state.counted.retain(|(own, _)| *own != controller);
         state.paths.retain(|path| path.controller.id != controller);
         (state.paths.len() != before, !state.paths.is_empty())
     }
 
     pub(super) fn set_policy(&self, policy: MultipathPolicy) {
         self.lock().policy = policy;
+    }
+
+    /// The number of the controller whose path is preferred.
+    pub(super) fn preferred(&self) -> Option<u64> {
+        self.lock().preferred
+    }
+
+    pub(super) fn prefer(&self, controller: u64) {
+        self.lock().preferred = Some(controller);
+    }
+
+    /// Keeps what a channel that is closed has counted of a path.
+    pub(super) fn keep_stats(&self, controller: u64, stats: &IoStats) {
+        let counted = &mut self.lock().counted;
+        match counted.iter_mut().find(|(own, _)| *own == controller) {
+            Some((_, sum)) => sum.merge(stats),
+            None => counted.push((controller, *stats)),
+        }
+    }
+
+    /// What closed channels have counted of a path.
+    pub(super) fn kept_stats(&self, controller: u64) -> IoStats {
+        let state = self.lock();
+        let kept = state.counted.iter().find(|(own, _)| *own == controller);
+        kept.map(|(_, stats)| *stats).unwrap_or_default()
     }
 
     /// What listings show.
@@ -108,6 +144,8 @@ impl Head {
             trid: path.controller.trid.clone(),
             connected: path.controller.state() == super::api::ControllerState::Enabled,
             ana_state: ana_words(path.ana),
+            current: false,
+            controller: path.controller.id,
         };
         paths.into_iter().map(info).collect()
     }

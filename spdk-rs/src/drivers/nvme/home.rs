@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::channel::oneshot;
 use futures::future::{Either, join_all, select};
 
-pub(super) use self::asks::{abort, report, rescan, reset, stop, tell};
+pub(super) use self::asks::{abort, disable, report, rescan, reset, stop, tell};
 use super::api::ControllerState;
 use super::controller::Controller;
 use super::core::{NvmeCore, on_all};
@@ -44,6 +44,8 @@ pub(super) struct Home {
     resets: RefCell<Vec<oneshot::Sender<Result<(), String>>>>,
     /// Who waits for the end.
     stops: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Who waits for the end of all connections.
+    disables: RefCell<Vec<oneshot::Sender<()>>>,
     /// It is being detached, since its device goes.
     leaving: Cell<bool>,
 }
@@ -67,6 +69,7 @@ pub(super) fn start(
         rescans: RefCell::default(),
         resets: RefCell::default(),
         stops: RefCell::default(),
+        disables: RefCell::default(),
         leaving: Cell::new(false),
     });
     NvmeCore::of(reactor).add_home(&home);
@@ -102,6 +105,10 @@ impl Home {
                     for waiting in self.rescans.take() {
                         let _ = waiting.send(Ok(()));
                     }
+                    if self.controller.is_disabled() {
+                        // That was asked for while it was being connected.
+                        self.signal.raise(Events::RESET);
+                    }
                     self.serve(&link).await;
                 }
                 Err(why) => {
@@ -123,6 +130,7 @@ impl Home {
         self.controller.set_state(ControllerState::Deleting);
         self.answer_resets(&Err("the controller was detached".to_owned()));
         drop(self.rescans.take());
+        drop(self.disables.take());
         NvmeCore::of(&self.reactor).remove_home(self.controller.id);
         for stop in self.stops.take() {
             let _ = stop.send(());
@@ -164,6 +172,11 @@ impl Home {
         }
         self.watch_patience();
         loop {
+            if self.controller.is_disabled() && !self.signal.has(Events::STOP) {
+                self.rest().await;
+                (lost_at, failed) = (clock.ticks(), 0);
+                self.watch_patience();
+            }
             let options = &self.controller.options;
             let lost_for = clock.duration_of(clock.ticks().saturating_sub(lost_at));
             match next_attempt(options, lost_for, failed, self.reactor.random()) {
@@ -175,6 +188,9 @@ impl Home {
                         && events.contains(Events::STOP)
                     {
                         self.signal.raise(Events::STOP);
+                    }
+                    if self.controller.is_disabled() && !self.signal.has(Events::STOP) {
+                        continue;
                     }
                 }
                 Attempt::Never => {
@@ -214,19 +230,23 @@ impl Home {
         }
     }
 
-    /// One attempt; detaching ends it.
+    /// One attempt; detaching and disabling end it.
     async fn attempt(&self) -> Result<Rc<Link>, (LinkError, Step)> {
         let controller = &self.controller;
         let step = Cell::new(Step::Connect);
         let kind = if controller.trid.is_discovery() { LinkKind::Discovery } else { LinkKind::Io };
         let (trid, options) = (&controller.trid, &controller.options);
         let connecting = Link::connect(&self.reactor, trid, options, kind, &self.signal, &step);
-        let stopped = self.signal.wait(Events::STOP);
+        let stopped = async {
+            while !self.signal.has(Events::STOP) && !controller.is_disabled() {
+                let events = self.signal.wait(Events::STOP | Events::RESET).await;
+                self.signal.raise(events & Events::STOP);
+            }
+        };
         match select(Box::pin(connecting), Box::pin(stopped)).await {
             Either::Left((done, _)) => done.map_err(|error| (error, step.get())),
             Either::Right(_) => {
-                self.signal.raise(Events::STOP);
-                Err((LinkError::Closed { what: "detaching" }, step.get()))
+                Err((LinkError::Closed { what: "detaching or disabling" }, step.get()))
             }
         }
     }
@@ -245,6 +265,31 @@ impl Home {
         self.tell_channels().await;
         let events = self.signal.wait(Events::STOP | Events::RESET).await;
         self.signal.raise(events & Events::STOP);
+    }
+
+    /// Stays without connections until the controller is enabled, or detached.
+    async fn rest(&self) {
+        self.controller.set_state(ControllerState::Disabled);
+        self.controller.set_trouble("it was disabled");
+        self.shared.tell(&self.controller, |connected, paths| match connected {
+            0 => DeviceEvent::Unreachable,
+            _ => DeviceEvent::PathFailed { connected, paths },
+        });
+        self.tell_channels().await;
+        while self.controller.is_disabled() {
+            for disable in self.disables.take() {
+                let _ = disable.send(());
+            }
+            let events = self.signal.wait(Events::STOP | Events::RESET).await;
+            if events.contains(Events::STOP) {
+                self.signal.raise(Events::STOP);
+                return;
+            }
+            if self.controller.is_disabled() {
+                self.answer_resets(&Err("it is disabled".to_owned()));
+            }
+        }
+        self.controller.set_state(ControllerState::Resetting);
     }
 
     /// Detaches the controller, since its device goes. This comes back as a request to stop.

@@ -38,6 +38,26 @@ impl NvmeDriver {
         self.change_injections(name, &RuleChange::Remove { admin, opcode }).await
     }
 
+    /// What is left of the injections of every controller, by its name.
+    #[must_use]
+    pub fn error_injections(&self) -> Vec<(String, ErrorInjection)> {
+        let groups = self.shared.groups();
+        let mut all = Vec::new();
+        for (name, group) in groups.iter() {
+            // Paths share their injections; one that was attached later lacks the earlier ones.
+            let mut rules: Vec<Arc<Rule>> = Vec::new();
+            for rule in group.controllers.iter().flat_map(|c| [c.rules(true), c.rules(false)]) {
+                for rule in rule {
+                    if !rules.iter().any(|known| Arc::ptr_eq(known, &rule)) {
+                        rules.push(rule);
+                    }
+                }
+            }
+            all.extend(rules.iter().filter_map(|r| r.remaining()).map(|one| (name.clone(), one)));
+        }
+        all
+    }
+
     async fn change_injections(&self, name: &str, change: &RuleChange) -> Result<(), NvmeError> {
         let _turn = self.turn.lock().await;
         for controller in self.find(name, None)? {

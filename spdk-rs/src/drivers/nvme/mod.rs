@@ -32,6 +32,7 @@ mod home;
 mod inject;
 mod manage;
 mod passthrough;
+mod paths;
 mod queue;
 mod retry;
 #[cfg(test)]
@@ -130,15 +131,7 @@ impl NvmeDriver {
     /// [`NvmeError::NotFound`], [`NvmeError::NoPath`], or [`NvmeError::Failed`] when a path was
     /// given up.
     pub async fn reset(&self, name: &str, cntlid: Option<u16>) -> Result<(), NvmeError> {
-        let mut found = self.find(name, None)?;
-        if let Some(cntlid) = cntlid {
-            found.retain(|c| c.info().is_some_and(|info| info.cntlid == cntlid));
-            if found.is_empty() {
-                let path = format!("controller {cntlid}");
-                return Err(NvmeError::NoPath { name: name.to_owned(), path });
-            }
-        }
-        for controller in found {
+        for controller in self.find_by_id(name, cntlid)? {
             home::reset(&controller).await.map_err(|why| NvmeError::Failed {
                 what: "reset",
                 name: name.to_owned(),

@@ -41,6 +41,12 @@ impl Rule {
         Arc::new(Self { left: AtomicU64::new(error.count), error })
     }
 
+    /// What is left of it; none when nothing is.
+    pub(crate) fn remaining(&self) -> Option<ErrorInjection> {
+        let count = self.left.load(Ordering::Relaxed);
+        (count != 0).then_some(ErrorInjection { count, ..self.error })
+    }
+
     /// Takes one of the count for a command, if the rule is for it and something is left.
     fn draw(&self, opcode: u8) -> bool {
         let one_less = |left: u64| left.checked_sub(1);

@@ -78,6 +78,8 @@ pub struct ControllerOptions {
     /// Describe data by SGLs where a PCIe controller takes them and PRP entries cannot; else such
     /// data are copied.
     pub sgl: bool,
+    /// Count what goes over each path, beside what is counted for the device.
+    pub io_path_stat: bool,
 }
 
 impl ControllerOptions {
@@ -105,6 +107,7 @@ impl ControllerOptions {
             shadow_doorbells: true,
             cmb_sqs: false,
             sgl: true,
+            io_path_stat: false,
         }
     }
 

@@ -265,7 +265,11 @@ formats_of_a_daemon() {
     setsid "$IO_ENGINE" --no-huge -s 64 -r "$socket" >>"$WORK/export.log" 2>&1 </dev/null &
     echo $! >"$EXPORT_PID"
     poll 30 "$IO_ENGINE" rpc -r "$socket" spdk_get_version
-    "$IO_ENGINE" rpc -r "$socket" bdev_nvme_attach_controller "{\"name\": \"d\", \"trtype\": \"PCIe\", \"traddr\": \"$DOUBLE\"}"
+    # With the switches that SPDK's client always sends.
+    "$IO_ENGINE" rpc -r "$socket" bdev_nvme_attach_controller "{\"name\": \"d\", \"trtype\": \"pcie\", \"traddr\": \"$DOUBLE\",
+        \"hdgst\": false, \"ddgst\": false, \"prchk_reftag\": false, \"prchk_guard\": false, \"allow_unrecognized_csi\": false}"
+    "$IO_ENGINE" rpc -r "$socket" framework_get_pci_devices >"$WORK/pci.json"
+    json "$WORK/pci.json" "[one[\"address\"] for one in it] == [\"$DOUBLE\"] and len(it[0][\"config_space\"]) >= 512"
     "$IO_ENGINE" rpc -r "$socket" bdev_passthru_create '{"base_bdev_name": "dn2", "name": "p"}'
     "$IO_ENGINE" nvme list -r "$socket" | grep "d .*$DOUBLE.*dn1, dn2"
     refused 'needs device .dn2. for itself' "$IO_ENGINE" nvme format dn2 --block-size 4096 --force -r "$socket"

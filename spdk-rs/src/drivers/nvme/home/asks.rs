@@ -89,6 +89,21 @@ pub(in super::super) async fn reset(controller: &Controller) -> Result<(), Strin
     told.await.unwrap_or_else(|_| Err("the controller was detached".to_owned()))
 }
 
+/// Ends a controller's connections until it is enabled, and waits for that.
+pub(in super::super) async fn disable(controller: &Controller) -> Result<(), String> {
+    let id = controller.id;
+    controller.set_disabled(true);
+    let (tell, told) = oneshot::channel();
+    let sent = controller.home.send(move |reactor| {
+        if let Some(home) = NvmeCore::of(reactor).home(id) {
+            home.disables.borrow_mut().push(tell);
+            home.signal.raise(Events::RESET);
+        }
+    });
+    sent.await.map_err(|gone| gone.to_string())?;
+    told.await.map_err(|_| "the controller was detached".to_owned())
+}
+
 /// Has a controller's namespaces looked at anew, and waits until their devices are in line.
 pub(in super::super) async fn rescan(controller: &Controller) -> Result<(), String> {
     let id = controller.id;

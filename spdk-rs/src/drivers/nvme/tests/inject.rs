@@ -92,3 +92,22 @@ fn a_reset_keeps_what_is_injected() {
     drop((handle, target));
     host.finish();
 }
+
+#[test]
+fn what_is_left_of_injections_is_told() {
+    let (first, second, host) = (FakeTarget::start(), FakeTarget::start(), Host::new());
+    let handle = host.attach(&first, options());
+    host.try_attach("d", trid(&second), options()).unwrap();
+    add(&host, error(nvm::WRITE, 3));
+    add(&host, ErrorInjection { admin: true, ..error(admin::ABORT, 1) });
+    assert!(!host.write(&handle, 0, 1, 1).is_success());
+    let left = host.driver.error_injections();
+    let counts: Vec<_> =
+        left.iter().map(|(name, one)| (name.as_str(), one.opcode, one.count)).collect();
+    // Both paths have them; each is told of once.
+    assert_eq!(counts, [("d", admin::ABORT, 1), ("d", nvm::WRITE, 2)]);
+    (0..2).for_each(|_| assert!(!host.write(&handle, 0, 1, 1).is_success()));
+    assert_eq!(host.driver.error_injections().len(), 1, "what has happened is not left");
+    drop(handle);
+    host.finish();
+}

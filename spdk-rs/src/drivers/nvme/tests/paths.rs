@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::*;
+use crate::bdev::{IoType, OpStats};
 use crate::drivers::nvme::channel::ChannelPath;
 use crate::drivers::nvme::core::NvmeCore;
 use crate::drivers::nvme::queue::QueueState;
@@ -159,6 +160,135 @@ fn a_namespace_that_is_another_one_is_no_path() {
     assert_eq!(handle.num_blocks(), BLOCKS);
     assert_eq!(host.driver.io_paths(None).len(), 1);
     assert!(host.registry.find("dn2").is_err(), "nothing of it is left");
+    drop(handle);
+    host.finish();
+}
+
+#[test]
+fn a_preferred_path_is_gone_back_to() {
+    let (first, second, host, handle) = two(true);
+    let controllers = host.driver.controllers(Some("d"));
+    let cntlid = |index: usize| controllers[0].paths[index].cntlid.unwrap();
+    // The fake controllers have one identifier, so that the first of a number is meant.
+    assert_eq!(cntlid(0), cntlid(1));
+    let prefer = |cntlid| {
+        let driver = Arc::clone(&host.driver);
+        host.reactor.block_on(async move { driver.set_preferred_path("dn1", cntlid).await })
+    };
+    assert!(matches!(prefer(cntlid(0) + 1), Err(NvmeError::NoPath { .. })));
+    prefer(cntlid(0)).unwrap();
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    assert_eq!((writes(&first), writes(&second)), (1, 0));
+    let current = || {
+        let driver = Arc::clone(&host.driver);
+        let cores = host.reactor.block_on(async move { driver.io_paths_by_core(None).await });
+        cores[0].1.iter().map(|path| path.current).collect::<Vec<_>>()
+    };
+    assert_eq!(current(), [true, false]);
+    // What a channel learns by itself, without taking the paths over anew.
+    let say = |state| {
+        let channels = NvmeCore::of(&host.reactor).channels();
+        channels[0].paths.borrow()[0].ana.set(state);
+    };
+    say(AnaState::Inaccessible);
+    assert_eq!(current(), [false, true]);
+    assert_eq!(host.write(&handle, 0, 1, 2), NvmeStatus::SUCCESS);
+    assert_eq!((writes(&first), writes(&second)), (1, 1));
+    // Without a preference I/O would stay on the second path.
+    say(AnaState::Optimized);
+    assert_eq!(current(), [true, false]);
+    assert_eq!(host.write(&handle, 0, 1, 3), NvmeStatus::SUCCESS);
+    assert_eq!((writes(&first), writes(&second)), (2, 1));
+    drop(handle);
+    host.finish();
+}
+
+#[test]
+fn what_goes_over_each_path_is_counted() {
+    let (first, second, host) = (FakeTarget::start(), FakeTarget::start(), Host::new());
+    let mut counted = options();
+    counted.controller.io_path_stat = true;
+    counted.policy = MultipathPolicy::RoundRobin;
+    let handle = host.attach(&first, counted.clone());
+    host.try_attach("d", trid(&second), counted).unwrap();
+    host.until("both queues", || connected(&host) == [true, true]);
+    for i in 0..10 {
+        assert_eq!(host.write(&handle, 0, 2, i), NvmeStatus::SUCCESS);
+    }
+    second.shared.fault(Fault::Status(NvmeStatus::WRITE_FAULT.with_do_not_retry(true)));
+    let failed = (0..2).filter(|_| !host.write(&handle, 0, 1, 1).is_success()).count();
+    assert_eq!(failed, 1);
+    let stats = || {
+        let driver = Arc::clone(&host.driver);
+        let stats = host.reactor.block_on(async move { driver.path_stats("dn1").await });
+        stats.unwrap().into_iter().map(|(trid, stats)| (trid, *stats.of(IoType::Write))).collect()
+    };
+    let expected = |stats: Vec<(TransportId, OpStats)>| {
+        let [(one, a), (other, b)] = &stats[..] else { panic!("{stats:?}") };
+        assert_eq!((one, other), (&trid(&first), &trid(&second)));
+        assert_eq!((a.ops, b.ops), (writes(&first) as u64, writes(&second) as u64));
+        assert_eq!((a.errors, b.errors), (0, 1));
+        // 10 of two blocks and one of one; the one that failed carried nothing.
+        assert_eq!(a.bytes + b.bytes, 21 * BLOCK as u64);
+        assert!(a.ticks > 0 && a.ticks_max >= a.ticks_min);
+    };
+    expected(stats());
+    // A core that has closed the device has counted all the same.
+    drop(handle);
+    host.until("the end of the channel", || NvmeCore::of(&host.reactor).channels().is_empty());
+    expected(stats());
+    host.finish();
+}
+
+#[test]
+fn a_disabled_controller_stays_away_until_it_is_enabled() {
+    let (target, host) = (FakeTarget::start(), Host::new());
+    let handle = host.attach(&target, options());
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    let disable = || {
+        let driver = Arc::clone(&host.driver);
+        host.reactor.block_on(async move { driver.disable("d", None).await })
+    };
+    target.shared.fault(Fault::Hang);
+    let stuck = handle.write(host.buf(1, 2), 0, 1);
+    host.until("the command", || writes(&target) == 2);
+    // Twice is as good as once.
+    (0..2).for_each(|_| disable().unwrap());
+    assert_eq!(host.state(), ControllerState::Disabled);
+    assert!(host.trouble().contains("disabled"), "{}", host.trouble());
+    assert_eq!(host.reactor.block_on(stuck).status, NvmeStatus::INTERNAL_PATH_ERROR);
+    assert_eq!(host.write(&handle, 0, 1, 3), NvmeStatus::INTERNAL_PATH_ERROR);
+    let driver = Arc::clone(&host.driver);
+    let reset = host.reactor.block_on(async move { driver.reset("d", None).await });
+    assert!(reset.unwrap_err().to_string().contains("it is disabled"));
+    assert_eq!((host.state(), host.reconnects()), (ControllerState::Disabled, 0));
+    let enable = || {
+        let driver = Arc::clone(&host.driver);
+        host.reactor.block_on(async move { driver.enable("d", None).await })
+    };
+    (0..2).for_each(|_| enable().unwrap());
+    assert_eq!((host.state(), host.reconnects()), (ControllerState::Enabled, 1));
+    assert_eq!(host.write(&handle, 0, 1, 4), NvmeStatus::SUCCESS);
+    // One that is disabled can be detached.
+    disable().unwrap();
+    drop(handle);
+    host.finish();
+}
+
+#[test]
+fn a_disabled_path_leaves_io_to_the_other() {
+    let (mut first, second, host, handle) = two(false);
+    assert_eq!(host.write(&handle, 0, 1, 1), NvmeStatus::SUCCESS);
+    first.stop();
+    host.until("the loss", || connected(&host) == [false, true]);
+    // Also while it is being connected anew.
+    let driver = Arc::clone(&host.driver);
+    host.reactor.block_on(async move { driver.disable("d", None).await }).unwrap();
+    assert_eq!(host.write(&handle, 0, 1, 2), NvmeStatus::INTERNAL_PATH_ERROR);
+    let controllers = host.driver.controllers(Some("d"));
+    let states: Vec<_> = controllers[0].paths.iter().map(|path| path.state).collect();
+    assert_eq!(states, [ControllerState::Disabled; 2]);
+    assert_eq!(writes(&second), 0);
     drop(handle);
     host.finish();
 }

@@ -152,7 +152,7 @@ fn a_socket_in_use_is_refused() {
     let socket = directory.path().join("rpc.sock");
     let _other = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
     let (code, stdout, stderr) = run(&format!("null:///x?size_mb=1 -n 1 -r {}", socket.display()));
-    assert_eq!((code, stdout.as_str()), (Some(3), ""), "{stderr}");
+    assert_eq!((code, stdout.as_str()), (Some(4), ""), "{stderr}");
     assert!(stderr.contains("rpc.sock"), "{stderr}");
 }
 

@@ -246,7 +246,8 @@ impl Runtime {
     }
 
     /// Keeps the calling thread, and the threads that it starts from now on, off the reactors'
-    /// cores, where the process may use others.
+    /// cores, where the process may use others. When it is the main thread, these are all that
+    /// [`cpu::allowed`] has afterwards, and that reactors can be started on.
     pub fn keep_off(&self) {
         if let Err(error) = cpu::bind_current_thread(&self.helpers) {
             tracing::debug!(%error, cores = %self.helpers, "the thread runs where it may");

@@ -139,18 +139,33 @@ impl ChannelCore {
     /// The path to take, by its index.
     #[inline(always)]
     pub(super) fn pick(&self, paths: &[ChannelPath]) -> Option<usize> {
-        let candidate = |index: usize| {
-            let path: &ChannelPath = &paths[index];
-            let connected = path.queue.state() == QueueState::Up;
-            let deep = self.policy.get() == MultipathPolicy::QueueDepth;
-            let outstanding = if deep { path.queue.outstanding() } else { 0 };
-            Candidate { connected, ana: path.ana.get(), outstanding }
-        };
+        // Where one path is taken as long as it is among the best, or is the only one, a look at
+        // it does in nearly all cases.
+        let last = self.last.get();
+        let settled = paths.len() == 1 || self.policy.get() == MultipathPolicy::ActivePassive;
+        if settled && paths.get(last).is_some_and(|path| self.candidate(path).is_best()) {
+            return Some(last);
+        }
+        self.pick_among(paths)
+    }
+
+    #[inline(never)]
+    fn pick_among(&self, paths: &[ChannelPath]) -> Option<usize> {
+        let candidate = |index: usize| self.candidate(&paths[index]);
         let index = choose(self.policy.get(), self.last.get(), paths.len(), candidate)?;
         if !self.stays.get() {
             self.last.set(index);
         }
         Some(index)
+    }
+
+    /// A path as the choice sees it.
+    #[inline(always)]
+    fn candidate(&self, path: &ChannelPath) -> Candidate {
+        let connected = path.queue.state() == QueueState::Up;
+        let deep = self.policy.get() == MultipathPolicy::QueueDepth;
+        let outstanding = if deep { path.queue.outstanding() } else { 0 };
+        Candidate { connected, ana: path.ana.get(), outstanding }
     }
 
     /// Sends an I/O on the best path, or has it wait.

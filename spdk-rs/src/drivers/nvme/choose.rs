@@ -15,6 +15,12 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
+    /// Whether no other can be better.
+    #[inline(always)]
+    pub(super) const fn is_best(self) -> bool {
+        self.connected && matches!(self.ana, AnaState::Optimized)
+    }
+
     /// How good it is: 0 is best; none when it cannot be used.
     #[inline(always)]
     const fn rank(self) -> Option<u8> {

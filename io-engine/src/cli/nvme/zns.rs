@@ -216,7 +216,7 @@ fn describe(zone: &Zone, descriptor: &ZoneDescriptor) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spdk_rs::nvme::spec::zns::ZoneState;
+    use spdk_rs::bdev::ZoneState;
 
     #[test]
     fn zones_are_shown() {

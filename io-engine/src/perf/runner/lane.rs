@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use spdk_rs::NvmeStatus;
-use spdk_rs::bdev::{IoBuf, IoConsumer, IoRequest, IoType, Refused};
+use spdk_rs::bdev::{IoBuf, IoConsumer, IoRequest, IoType, Refused, ZoneAction};
 use spdk_rs::env::Clock;
-use spdk_rs::nvme::spec::zns::ZoneAction;
 use spdk_rs::reactor::Counter;
 
 use crate::core::BlockDeviceHandle;

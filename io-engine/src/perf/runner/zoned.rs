@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use spdk_rs::NvmeStatus;
-use spdk_rs::bdev::{BdevDesc, IoBuf, IoConsumer, OpenMode, ZoneGeometry};
-use spdk_rs::nvme::spec::zns::ZoneAction;
+use spdk_rs::bdev::{BdevDesc, IoBuf, IoConsumer, OpenMode, ZoneAction, ZoneGeometry};
 
 use super::PerfError;
 use super::lane::{Lane, Load};
